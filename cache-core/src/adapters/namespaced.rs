@@ -1,0 +1,130 @@
+use smol_str::{SmolStr, SmolStrBuilder};
+
+use crate::key::escape;
+use crate::{
+    CacheStore, Capabilities, Claim, ClaimOptions, Entry, Fill, Lease, Result, SetOptions,
+};
+
+/// Puts every key of a store inside a namespace: `namespace:key`.
+///
+/// Namespaces that stand side by side never meet, whatever their names and keys, because `:` and `%`
+/// in a name are escaped as in [`Key::join`](crate::Key::join). Namespaces nest, and an outer one
+/// holds what is in its inner ones: `shop` holds `product:42`, which is `42` in `shop`'s `product`.
+///
+/// `clear` clears the namespace only.
+///
+/// # Order
+///
+/// Anywhere. Around the store that all share, it is decided once.
+///
+/// ```
+/// # use cache_core::{CacheStore, Entry, Result, SetOptions};
+/// # struct Off;
+/// # impl CacheStore for Off {
+/// #     type Value = u32;
+/// #     async fn get(&self, _: &str) -> Result<Option<Entry<u32>>> { Ok(None) }
+/// #     async fn set(&self, _: &str, _: Option<u32>, _: SetOptions) -> Result<()> { Ok(()) }
+/// #     async fn remove(&self, _: &str) -> Result<()> { Ok(()) }
+/// # }
+/// # let store = Off;
+/// use cache_core::CacheStoreExt;
+///
+/// let products = store.namespaced("shop").namespaced("product"); // 42 is `shop:product:42`
+/// ```
+#[derive(Clone, Debug)]
+pub struct Namespaced<S> {
+    inner: S,
+    prefix: SmolStr,
+}
+
+impl<S> Namespaced<S> {
+    /// Everything in `inner` that is inside `namespace`.
+    #[must_use]
+    pub fn new(inner: S, namespace: &str) -> Self {
+        let mut prefix = SmolStrBuilder::new();
+        escape(namespace, &mut prefix);
+        prefix.push(':');
+        Self { inner, prefix: prefix.finish() }
+    }
+
+    /// The store below.
+    pub fn inner(&self) -> &S {
+        &self.inner
+    }
+
+    fn full(&self, key: &str) -> SmolStr {
+        let mut full = SmolStrBuilder::new();
+        full.push_str(&self.prefix);
+        full.push_str(key);
+        full.finish()
+    }
+}
+
+#[deny(clippy::missing_trait_methods)]
+impl<S: CacheStore> CacheStore for Namespaced<S> {
+    type Value = S::Value;
+
+    async fn get(&self, key: &str) -> Result<Option<Entry<S::Value>>> {
+        self.inner.get(&self.full(key)).await
+    }
+
+    async fn set(&self, key: &str, value: Option<S::Value>, options: SetOptions) -> Result<()> {
+        self.inner.set(&self.full(key), value, options).await
+    }
+
+    async fn remove(&self, key: &str) -> Result<()> {
+        self.inner.remove(&self.full(key)).await
+    }
+
+    async fn get_many(&self, keys: &[&str]) -> Vec<Result<Option<Entry<S::Value>>>> {
+        let full: Vec<_> = keys.iter().map(|key| self.full(key)).collect();
+        let full: Vec<_> = full.iter().map(SmolStr::as_str).collect();
+        self.inner.get_many(&full).await
+    }
+
+    async fn set_many(
+        &self,
+        entries: Vec<(&str, Option<S::Value>, SetOptions)>,
+    ) -> Vec<Result<()>> {
+        let full: Vec<_> = entries.iter().map(|(key, ..)| self.full(key)).collect();
+        let entries = full.iter().zip(entries);
+        let entries = entries.map(|(key, (_, value, options))| (key.as_str(), value, options));
+        self.inner.set_many(entries.collect()).await
+    }
+
+    async fn remove_many(&self, keys: &[&str]) -> Result<()> {
+        let full: Vec<_> = keys.iter().map(|key| self.full(key)).collect();
+        let full: Vec<_> = full.iter().map(SmolStr::as_str).collect();
+        self.inner.remove_many(&full).await
+    }
+
+    async fn remove_prefix(&self, prefix: &str) -> Result<()> {
+        self.inner.remove_prefix(&self.full(prefix)).await
+    }
+
+    async fn clear(&self) -> Result<()> {
+        self.inner.remove_prefix(&self.prefix).await
+    }
+
+    async fn claim(&self, key: &str, options: ClaimOptions) -> Result<Claim<S::Value>> {
+        self.inner.claim(&self.full(key), options).await
+    }
+
+    // A lease carries the key as the inner store spells it.
+    async fn fill(
+        &self,
+        lease: Lease,
+        value: Option<S::Value>,
+        options: SetOptions,
+    ) -> Result<Fill> {
+        self.inner.fill(lease, value, options).await
+    }
+
+    async fn release(&self, lease: Lease) -> Result<()> {
+        self.inner.release(lease).await
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        self.inner.capabilities()
+    }
+}

@@ -1,0 +1,195 @@
+//! Where lifetimes get the time from.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// How often the coarse time moves on.
+const TICK: Duration = Duration::from_millis(4);
+
+/// A monotonic clock for lifetimes, with a cheap coarse reading.
+///
+/// Reading the time costs more than looking a key up in memory (about 30 ns against less than 1 ns for
+/// the coarse reading, on the machine of `benches/RESULTS.md`). So stores take the exact time when
+/// they write and the coarse time when they read: an entry may be seen up to one tick (4 ms, longer
+/// when the machine is too busy to run the ticking thread) after its end, never the other way round.
+///
+/// The clock is monotonic: setting the wall clock changes nothing.
+///
+/// One thread per process ticks; it starts with the first clock and ends with the last.
+///
+/// ```
+/// use cache_core::Clock;
+/// use std::time::Duration;
+///
+/// let (clock, hands) = Clock::manual();
+/// let before = clock.now();
+/// hands.advance(Duration::from_secs(3600));
+/// assert_eq!(clock.coarse().since(before), Duration::from_secs(3600));
+/// ```
+#[derive(Clone)]
+pub struct Clock {
+    coarse: Arc<AtomicU64>,
+    manual: bool,
+}
+
+impl Clock {
+    /// The clock of this process.
+    ///
+    /// # Panics
+    ///
+    /// If the operating system has no thread left for the first clock of a process.
+    #[must_use]
+    pub fn system() -> Self {
+        static TICKING: Mutex<Weak<AtomicU64>> = Mutex::new(Weak::new());
+
+        let mut ticking = TICKING.lock().unwrap_or_else(PoisonError::into_inner);
+        let coarse = ticking.upgrade().unwrap_or_else(|| {
+            let coarse = Arc::new(AtomicU64::new(elapsed()));
+            *ticking = Arc::downgrade(&coarse);
+            tick(Arc::downgrade(&coarse));
+            coarse
+        });
+        Self { coarse, manual: false }
+    }
+
+    /// A clock that stands still until a test moves it.
+    #[must_use]
+    pub fn manual() -> (Self, ManualClock) {
+        // Not zero, so that a test can also look back.
+        let coarse = Arc::new(AtomicU64::new(Duration::from_secs(1 << 20).as_nanos() as u64));
+        (Self { coarse: Arc::clone(&coarse), manual: true }, ManualClock { coarse })
+    }
+
+    /// The exact time.
+    #[must_use]
+    pub fn now(&self) -> Moment {
+        if self.manual { self.coarse() } else { Moment(elapsed()) }
+    }
+
+    /// The time of the last tick.
+    #[inline]
+    #[must_use]
+    pub fn coarse(&self) -> Moment {
+        Moment(self.coarse.load(Ordering::Relaxed))
+    }
+}
+
+impl Default for Clock {
+    fn default() -> Self {
+        Self::system()
+    }
+}
+
+impl fmt::Debug for Clock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Clock").field("manual", &self.manual).field("now", &self.now()).finish()
+    }
+}
+
+fn elapsed() -> u64 {
+    static START: OnceLock<Instant> = OnceLock::new();
+    // 2^64 ns are 584 years.
+    START.get_or_init(Instant::now).elapsed().as_nanos() as u64
+}
+
+fn tick(coarse: Weak<AtomicU64>) {
+    thread::Builder::new()
+        .name("cache-clock".to_owned())
+        .spawn(move || {
+            while let Some(coarse) = coarse.upgrade() {
+                coarse.store(elapsed(), Ordering::Relaxed);
+                drop(coarse);
+                thread::sleep(TICK);
+            }
+        })
+        .expect("a thread for the clock");
+}
+
+/// The hands of a [`Clock::manual`] clock.
+#[derive(Clone, Debug)]
+pub struct ManualClock {
+    coarse: Arc<AtomicU64>,
+}
+
+impl ManualClock {
+    /// Moves the clock on.
+    pub fn advance(&self, by: Duration) {
+        let by = nanos(by);
+        // The closure always returns a value, so the update always succeeds.
+        let _ = self.coarse.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |now| {
+            Some(now.saturating_add(by))
+        });
+    }
+}
+
+/// A point in time of a [`Clock`], meaningful in this process only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Moment(u64);
+
+impl Moment {
+    /// Later than every moment a clock shows.
+    pub const NEVER: Self = Self(u64::MAX);
+
+    /// The moment `by` later; [`NEVER`](Self::NEVER) if that is too far away to count.
+    #[must_use]
+    pub fn plus(self, by: Duration) -> Self {
+        Self(self.0.saturating_add(nanos(by)))
+    }
+
+    /// How much later this moment is than `earlier`; zero if it is not.
+    /// [`NEVER`](Self::NEVER) is [`Duration::MAX`] away.
+    #[inline]
+    #[must_use]
+    pub fn since(self, earlier: Self) -> Duration {
+        duration(self.nanos_since(earlier))
+    }
+
+    #[inline]
+    pub(crate) fn nanos_since(self, earlier: Self) -> u64 {
+        if self == Self::NEVER { u64::MAX } else { self.0.saturating_sub(earlier.0) }
+    }
+}
+
+/// A duration in nanoseconds; what does not fit into 584 years is for ever, `u64::MAX`.
+pub(crate) fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// The reverse of [`nanos`].
+#[inline]
+pub(crate) fn duration(nanos: u64) -> Duration {
+    if nanos == u64::MAX { Duration::MAX } else { Duration::from_nanos(nanos) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_coarse_time_follows_the_exact_time() {
+        let clock = Clock::system();
+        let start = clock.now();
+        while clock.coarse() <= start {
+            thread::yield_now();
+        }
+        assert!(clock.coarse() <= clock.now());
+    }
+
+    #[test]
+    fn a_moment_too_far_away_is_never() {
+        let (clock, _) = Clock::manual();
+        assert_eq!(clock.now().plus(Duration::MAX), Moment::NEVER);
+        assert_eq!(Moment::NEVER.since(clock.now()), Duration::MAX);
+    }
+
+    #[test]
+    fn the_past_is_zero_away() {
+        let (clock, hands) = Clock::manual();
+        let before = clock.now();
+        hands.advance(Duration::from_secs(1));
+        assert_eq!(before.since(clock.now()), Duration::ZERO);
+    }
+}

@@ -1,0 +1,105 @@
+use std::time::Duration;
+
+use smol_str::SmolStr;
+
+use crate::{Entry, Version};
+
+/// The right to load a key, granted by a store; it fences the fill that ends the load.
+///
+/// A store keeps the lease in the slot of the value itself, so that whatever removes or replaces the
+/// value takes the lease away as well. See [`CacheStore::claim`](crate::CacheStore::claim).
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[must_use = "a lease that is neither filled nor released keeps others waiting until it ends"]
+pub struct Lease {
+    key: SmolStr,
+    token: u64,
+}
+
+impl Lease {
+    /// A lease on `key`, told from all other leases on it by `token`.
+    pub fn new(key: &str, token: u64) -> Self {
+        Self { key: key.into(), token }
+    }
+
+    /// The key as the store that granted the lease spells it.
+    #[must_use]
+    pub fn key(&self) -> &str {
+        &self.key
+    }
+
+    /// What tells this lease from the others on its key.
+    #[must_use]
+    pub fn token(&self) -> u64 {
+        self.token
+    }
+}
+
+/// How a key is to be claimed.
+///
+/// ```
+/// use cache_core::{ClaimOptions, Version};
+/// use std::time::Duration;
+///
+/// let cold = ClaimOptions::new(Duration::from_secs(10));
+/// assert_eq!(cold.seen(), None);
+/// let refresh = cold.refreshing(Version::new(7));
+/// assert_eq!(refresh.seen(), Some(Version::new(7)));
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub struct ClaimOptions {
+    life: Duration,
+    seen: Option<Version>,
+}
+
+impl ClaimOptions {
+    /// Claims a key that has no usable entry, for at most `life`: after that the key is free again,
+    /// and the fill is refused.
+    #[must_use]
+    pub fn new(life: Duration) -> Self {
+        Self { life, seen: None }
+    }
+
+    /// Claims a key also if it has an entry, provided that it is still the one with this version.
+    #[must_use]
+    pub fn refreshing(mut self, seen: Version) -> Self {
+        self.seen = Some(seen);
+        self
+    }
+
+    /// How long the lease lasts.
+    #[must_use]
+    pub fn life(&self) -> Duration {
+        self.life
+    }
+
+    /// The version of the entry that is to be replaced.
+    #[must_use]
+    pub fn seen(&self) -> Option<Version> {
+        self.seen
+    }
+}
+
+/// The answer to a claim.
+#[derive(Clone, Debug)]
+#[must_use = "a granted lease has to be filled or released"]
+pub enum Claim<V> {
+    /// The key is the caller's to load.
+    Granted(Lease),
+    /// Somebody else is loading the key. Ask again after about this long.
+    Held {
+        /// How long to wait before the next claim.
+        retry_in: Duration,
+    },
+    /// There is an entry, other than the one that was seen.
+    Found(Entry<V>),
+}
+
+/// The answer to a fill.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Fill {
+    /// The value is stored.
+    Stored,
+    /// The lease was lost: the key has been removed, written or claimed anew since. Nothing was stored.
+    Refused,
+}
