@@ -1,0 +1,199 @@
+//! What the reading strategies have in common.
+//!
+//! `read.rs` has the way of one key through the cache, `many.rs` that of many; both lead their loads
+//! by `lead.rs`. `invalidate.rs` is how keys leave.
+
+mod invalidate;
+mod lead;
+mod many;
+mod read;
+
+use std::future::{Future, poll_fn};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::{Pin, pin};
+use std::sync::{Arc, Weak};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio::time::{Instant, timeout};
+
+use crate::flight::{Flights, Follow, Followed};
+use crate::waits::Node;
+use crate::{
+    BoxError, CacheStore, Entry, Error, ErrorKind, Event, Lease, Observer, Outcome, ReadOptions,
+    Result, Version,
+};
+
+/// A store, what to do with it, and the loads in progress.
+pub(crate) struct Engine<S: CacheStore, O> {
+    pub(crate) store: S,
+    pub(crate) options: ReadOptions<S::Value, O>,
+    flights: Arc<Flights<S::Value>>,
+}
+
+/// What a load may ask of the store before it asks the source.
+#[derive(Clone, Copy)]
+enum Ask {
+    /// The right to load the key, which has no entry, or a stale one of this version.
+    Claim { seen: Option<Version> },
+    /// Nothing: it has just failed.
+    Nothing,
+}
+
+impl<S: CacheStore, O: Observer> Engine<S, O> {
+    pub(crate) fn new(store: S, options: ReadOptions<S::Value, O>) -> Result<Arc<Self>> {
+        options.check()?;
+        Ok(Arc::new_cyclic(|engine: &Weak<Self>| {
+            let engine = engine.clone();
+            let flights = Flights::new(move |lease| {
+                if let Some(engine) = engine.upgrade() {
+                    engine.release_soon(lease);
+                }
+            });
+            Self {
+                store,
+                options,
+                flights: Arc::new(flights),
+            }
+        }))
+    }
+
+    /// How many keys are being loaded.
+    pub(crate) fn loading(&self) -> usize {
+        self.flights.len()
+    }
+
+    /// What is to be done about a key that has no fresh entry.
+    fn ask(&self, found: &Result<Option<Entry<S::Value>>>) -> Result<Ask> {
+        match found {
+            Ok(entry) => Ok(Ask::Claim {
+                seen: entry.as_ref().map(Entry::version),
+            }),
+            Err(error) => {
+                self.store_failed(error);
+                if self.options.fails_closed {
+                    Err(error.clone())
+                } else {
+                    Ok(Ask::Nothing)
+                }
+            }
+        }
+    }
+
+    /// Waits for somebody else's load.
+    async fn follow(
+        &self,
+        follow: &Follow<S::Value>,
+        limit: Duration,
+    ) -> Result<Followed<S::Value>> {
+        let Some(_waiting) = Node::wait_for(follow.node()) else {
+            return Err(Error::new(ErrorKind::RecursiveLoad));
+        };
+        timeout(limit, follow.wait()).await.map_err(|_| {
+            // Only a loader that blocks its thread, or a store that hangs, gets here.
+            if follow.age() >= self.flight_limit() {
+                follow.give_up();
+            }
+            Error::new(ErrorKind::WaitTimeout)
+        })
+    }
+
+    /// How long a flight may take: it waits for a lease, and then loads.
+    fn flight_limit(&self) -> Duration {
+        self.options
+            .waits_for()
+            .saturating_add(self.options.load_timeout)
+    }
+
+    async fn release(&self, lease: Lease) {
+        if let Err(error) = self.store.release(lease).await {
+            self.store_failed(&error);
+        }
+    }
+
+    /// Releases the lease of a load that was dropped. A store in memory does it at once, one behind
+    /// a network in the background; without a runtime the lease ends by itself.
+    fn release_soon(self: Arc<Self>, lease: Lease) {
+        let mut release = Box::pin(async move { self.release(lease).await });
+        let waiting = release
+            .as_mut()
+            .poll(&mut Context::from_waker(Waker::noop()))
+            .is_pending();
+        if let (true, Ok(runtime)) = (waiting, Handle::try_current()) {
+            runtime.spawn(release);
+        }
+    }
+
+    fn store_failed(&self, error: &Error) {
+        self.notify(&Event::StoreFailed { error });
+    }
+
+    fn began(&self) -> Option<Instant> {
+        self.options.observer.samples().then(Instant::now)
+    }
+
+    fn ended(&self, outcome: Outcome, began: Option<Instant>) {
+        let took = began.map(|began| began.elapsed());
+        self.notify(&Event::Request { outcome, took });
+    }
+
+    fn notify(&self, event: &Event<'_>) {
+        // An observer can't break the cache. (Of a silent one nothing is left here.)
+        let _ = catch_unwind(AssertUnwindSafe(|| self.options.observer.observe(event)));
+    }
+}
+
+/// Requests that have missed. They have been cancelled if they are dropped before they end.
+struct Missing<'a, S: CacheStore, O: Observer> {
+    engine: &'a Engine<S, O>,
+    began: Option<Instant>,
+    count: usize,
+}
+
+impl<S: CacheStore, O: Observer> Missing<'_, S, O> {
+    fn ended(&mut self, outcome: Outcome) {
+        self.count -= 1;
+        self.engine.ended(outcome, self.began);
+    }
+}
+
+impl<S: CacheStore, O: Observer> Drop for Missing<'_, S, O> {
+    fn drop(&mut self) {
+        for _ in 0..self.count {
+            self.engine.ended(Outcome::Cancelled, self.began);
+        }
+    }
+}
+
+/// The outcome of a request that a fresh entry answers.
+fn hit<V>(entry: &Entry<V>) -> Outcome {
+    if entry.is_negative() {
+        Outcome::Negative
+    } else {
+        Outcome::Hit
+    }
+}
+
+/// The cache's error for a loader's. The error of a cache below passes as it is.
+fn load_error(error: impl Into<BoxError>) -> Error {
+    match error.into().downcast::<Error>() {
+        Ok(error) => *error,
+        Err(error) => Error::with_cause(ErrorKind::Load, error),
+    }
+}
+
+/// Polls a future just once.
+async fn poll_once<F: Future>(mut future: Pin<&mut F>) -> Poll<F::Output> {
+    poll_fn(|context| Poll::Ready(future.as_mut().poll(context))).await
+}
+
+/// Polls `first` before the rest, and runs `meanwhile` if it does not finish at once.
+async fn finish_or<F: Future<Output = ()>>(first: F, meanwhile: impl FnOnce()) {
+    let mut first = pin!(first);
+    let finished = poll_once(first.as_mut()).await.is_ready();
+    meanwhile();
+    if !finished {
+        first.await;
+    }
+}

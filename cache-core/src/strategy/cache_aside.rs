@@ -1,0 +1,217 @@
+use std::fmt;
+use std::future::Future;
+use std::sync::Arc;
+
+use crate::engine::Engine;
+use crate::{BoxError, CacheKey, CacheStore, Key, Observer, ReadOptions, Result, Silent};
+
+/// Cache-aside: the caller brings the load to each read, and invalidates after each write.
+///
+/// Take it when what is to be loaded depends on the call: a borrowed connection, a request's rights.
+/// Otherwise [`ReadThrough`](crate::ReadThrough) keeps the loader in one place.
+///
+/// * However many callers miss a key at once, one loads; the others get its result, or its error.
+/// * A value that is invalidated during its load is returned to those who were waiting for it, and not kept.
+/// * When the store fails, reads go on without it, unless the cache [fails
+///   closed](ReadOptions::fail_closed).
+///
+/// Clones share everything.
+///
+/// # Cancellation
+///
+/// The load is polled in place, so it may borrow. When its caller goes away, one of those who wait
+/// takes over with its own load.
+///
+/// ```
+/// # use cache_core::{CacheStore, Entry, Result, SetOptions};
+/// # #[derive(Default)]
+/// # struct Map(std::sync::Mutex<std::collections::HashMap<String, Option<String>>>);
+/// # impl CacheStore for Map {
+/// #     type Value = String;
+/// #     async fn get(&self, key: &str) -> Result<Option<Entry<String>>> {
+/// #         let value = self.0.lock().unwrap().get(key).cloned();
+/// #         Ok(value.map(|value| Entry::new(value, std::time::Duration::MAX, std::time::Duration::MAX)))
+/// #     }
+/// #     async fn set(&self, key: &str, value: Option<String>, _: SetOptions) -> Result<()> {
+/// #         self.0.lock().unwrap().insert(key.into(), value); Ok(())
+/// #     }
+/// #     async fn remove(&self, key: &str) -> Result<()> { self.0.lock().unwrap().remove(key); Ok(()) }
+/// # }
+/// # let store = Map::default();
+/// use cache_core::{CacheAside, ReadOptions};
+/// use std::{io, time::Duration};
+///
+/// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+/// let names = CacheAside::new(store, ReadOptions::ttl(Duration::from_secs(60)))?;
+///
+/// let load = || async { Ok::<_, io::Error>(Some("Ada".to_owned())) };
+/// assert_eq!(names.get_or_load(&7, load).await?.as_deref(), Some("Ada"));
+/// assert_eq!(names.get(&7).await?.as_deref(), Some("Ada")); // without a load
+///
+/// names.invalidate(&7).await?; // after the source has changed
+/// assert_eq!(names.get(&7).await?, None);
+/// # Ok::<(), cache_core::Error>(()) }).unwrap();
+/// ```
+pub struct CacheAside<S: CacheStore, O = Silent> {
+    engine: Arc<Engine<S, O>>,
+}
+
+impl<S: CacheStore, O: Observer> CacheAside<S, O> {
+    /// A cache in `store`.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidOption`](crate::ErrorKind::InvalidOption), naming the option.
+    pub fn new(store: S, options: ReadOptions<S::Value, O>) -> Result<Self> {
+        Ok(Self {
+            engine: Engine::new(store, options)?,
+        })
+    }
+
+    /// The value in the cache, if it has a fresh one. Nothing is loaded.
+    ///
+    /// # Errors
+    ///
+    /// The store's, if the cache fails closed.
+    pub async fn get<K>(&self, key: &K) -> Result<Option<S::Value>>
+    where
+        K: CacheKey + Sync + ?Sized,
+    {
+        self.engine.get(&key.key()).await
+    }
+
+    /// The value under `key`, loaded if the cache has no fresh one; `None` if the source has none.
+    ///
+    /// Needs a tokio runtime with its time enabled, on a miss.
+    ///
+    /// # Errors
+    ///
+    /// The load's, for all that waited for it: [`ErrorKind::Load`](crate::ErrorKind::Load) with the closure's own error as
+    /// the [cause](crate::Error::cause), `LoaderPanicked`, `LoadTimeout`, `WaitTimeout`, `RecursiveLoad`. The store's, if the
+    /// cache fails closed.
+    #[inline]
+    pub async fn get_or_load<K, F, Fut, E>(&self, key: &K, load: F) -> Result<Option<S::Value>>
+    where
+        K: CacheKey + Sync + ?Sized,
+        F: FnOnce() -> Fut + Send,
+        Fut: Future<Output = Result<Option<S::Value>, E>> + Send,
+        E: Into<BoxError>,
+    {
+        self.engine.get_or_load(&key.key(), load).await
+    }
+
+    /// The values under `keys`, in their order; a key may occur twice. `load` is asked once for all keys
+    /// that the cache does not have and nobody else is loading, and answers with those that it finds.
+    ///
+    /// (It is asked again, for single keys, if somebody else goes away during a load, or holds a lease
+    /// on a key for too long.)
+    ///
+    /// # Errors
+    ///
+    /// Of each key its own, as [`get_or_load`](Self::get_or_load).
+    pub async fn get_or_load_many<K, F, Fut, E>(
+        &self,
+        keys: &[K],
+        load: F,
+    ) -> Vec<Result<Option<S::Value>>>
+    where
+        K: CacheKey + Clone + Send + Sync,
+        F: Fn(Vec<K>) -> Fut + Send + Sync,
+        Fut: Future<Output = Result<Vec<(K, S::Value)>, E>> + Send,
+        E: Into<BoxError>,
+    {
+        self.engine.get_or_load_many(keys, load).await
+    }
+
+    /// Puts a value, or that the source has none, into the cache, as if it had just been loaded. A load that is
+    /// under way does not overwrite it.
+    ///
+    /// Two callers who change the source and then `put` may do the two in different orders, and leave the older
+    /// value in the cache. [`invalidate`](Self::invalidate) has no such race.
+    ///
+    /// # Errors
+    ///
+    /// As [`CacheStore::set`].
+    pub async fn put<K>(&self, key: &K, value: Option<S::Value>) -> Result<()>
+    where
+        K: CacheKey + Sync + ?Sized,
+    {
+        self.engine.put(&key.key(), value).await
+    }
+
+    /// Removes the entry under `key`. Call it after the source has changed (and committed): no read that
+    /// begins after it has returned gets anything older, whatever loads are under way.
+    ///
+    /// # Errors
+    ///
+    /// As [`CacheStore::remove`]. The old value may then still be read; it is for the caller to try
+    /// again, or to fail.
+    ///
+    /// # Cancellation
+    ///
+    /// As an error: the entry may still be there.
+    pub async fn invalidate<K>(&self, key: &K) -> Result<()>
+    where
+        K: CacheKey + Sync + ?Sized,
+    {
+        self.engine.invalidate(&key.key()).await
+    }
+
+    /// As [`invalidate`](Self::invalidate), for many keys.
+    ///
+    /// # Errors
+    ///
+    /// As [`CacheStore::remove_many`].
+    pub async fn invalidate_many<K>(&self, keys: &[K]) -> Result<()>
+    where
+        K: CacheKey + Sync,
+    {
+        let keys: Vec<Key<'_>> = keys.iter().map(CacheKey::key).collect();
+        self.engine.invalidate_many(&keys).await
+    }
+
+    /// As [`invalidate`](Self::invalidate), for all keys whose spelling begins with `prefix`.
+    ///
+    /// # Errors
+    ///
+    /// As [`CacheStore::remove_prefix`].
+    pub async fn invalidate_prefix(&self, prefix: &str) -> Result<()> {
+        self.engine.invalidate_prefix(prefix).await
+    }
+
+    /// As [`invalidate`](Self::invalidate), for everything in the store.
+    ///
+    /// # Errors
+    ///
+    /// As [`CacheStore::clear`].
+    pub async fn clear(&self) -> Result<()> {
+        self.engine.clear().await
+    }
+
+    /// The store below. What is written there directly is not fenced against loads of this cache, unless the store
+    /// [fences](crate::Capabilities::fenced) by itself.
+    pub fn store(&self) -> &S {
+        &self.engine.store
+    }
+
+    /// How many keys are being loaded right now.
+    pub fn loading(&self) -> usize {
+        self.engine.loading()
+    }
+}
+
+impl<S: CacheStore, O> Clone for CacheAside<S, O> {
+    fn clone(&self) -> Self {
+        Self {
+            engine: Arc::clone(&self.engine),
+        }
+    }
+}
+
+impl<S: CacheStore, O> fmt::Debug for CacheAside<S, O> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CacheAside")
+            .field("options", &self.engine.options)
+            .finish_non_exhaustive()
+    }
+}

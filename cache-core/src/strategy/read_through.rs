@@ -1,0 +1,209 @@
+use std::borrow::Borrow;
+use std::fmt;
+use std::sync::Arc;
+
+use super::ReadCache;
+use crate::engine::Engine;
+use crate::{
+    BatchLoader, CacheKey, CacheStore, Key, Loader, Observer, ReadOptions, Result, Silent,
+};
+
+/// Read-through: the cache has the loader, and readers only say the key.
+///
+/// * However many callers miss a key at once, one load is made; all get its result, or its error.
+/// * The load runs in a task of its own: a caller that goes away does not stop it for the others.
+/// * A value that is invalidated during its load is returned to those who were waiting for it, and not kept.
+/// * When the store fails, reads go on without it, unless the cache [fails
+///   closed](ReadOptions::fail_closed).
+///
+/// Clones share everything.
+///
+/// ```
+/// # use cache_core::{CacheStore, Entry, Result, SetOptions};
+/// # struct Off;
+/// # impl CacheStore for Off {
+/// #     type Value = String;
+/// #     async fn get(&self, _: &str) -> Result<Option<Entry<String>>> { Ok(None) }
+/// #     async fn set(&self, _: &str, _: Option<String>, _: SetOptions) -> Result<()> { Ok(()) }
+/// #     async fn remove(&self, _: &str) -> Result<()> { Ok(()) }
+/// # }
+/// # let store = Off;
+/// use cache_core::{ReadOptions, ReadThrough};
+/// use std::{io, time::Duration};
+///
+/// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+/// let load = |id: u64| async move { Ok::<_, io::Error>(Some(format!("user {id}"))) };
+/// let users = ReadThrough::new(store, load, ReadOptions::ttl(Duration::from_secs(60)))?;
+///
+/// assert_eq!(users.get(&7).await?.as_deref(), Some("user 7"));
+/// users.invalidate(&7).await?; // after the source has changed
+/// # Ok::<(), cache_core::Error>(()) }).unwrap();
+/// ```
+pub struct ReadThrough<S: CacheStore, L, O = Silent> {
+    engine: Arc<Engine<S, O>>,
+    loader: Arc<L>,
+}
+
+impl<S: CacheStore, L, O: Observer> ReadThrough<S, L, O> {
+    /// A cache in `store` of what `loader` loads: a closure, or a type that implements [`Loader`] and
+    /// perhaps [`BatchLoader`].
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidOption`](crate::ErrorKind::InvalidOption), naming the option.
+    pub fn new(store: S, loader: L, options: ReadOptions<S::Value, O>) -> Result<Self> {
+        Ok(Self {
+            engine: Engine::new(store, options)?,
+            loader: Arc::new(loader),
+        })
+    }
+
+    /// The value under `key`, loaded if the cache has no fresh one; `None` if the source has none.
+    ///
+    /// Needs a tokio runtime with its time enabled, on a miss.
+    ///
+    /// # Errors
+    ///
+    /// The load's, for all that waited for it: [`ErrorKind::Load`](crate::ErrorKind::Load) with the loader's own error as
+    /// the [cause](crate::Error::cause), `LoaderPanicked`, `LoadTimeout`, `WaitTimeout`, `RecursiveLoad`. The store's, if the
+    /// cache fails closed.
+    ///
+    /// # Cancellation
+    ///
+    /// A load that has begun goes on, and its value is kept.
+    #[inline]
+    pub async fn get<Q>(&self, key: &Q) -> Result<Option<S::Value>>
+    where
+        Q: CacheKey + ToOwned<Owned: Send + 'static> + Sync + ?Sized,
+        L: Loader<Q::Owned, Value = S::Value>,
+    {
+        self.engine
+            .get_through(&key.key(), || key.to_owned(), &self.loader)
+            .await
+    }
+
+    /// The values under `keys`, in their order; a key may occur twice. The loader is asked once for all
+    /// keys that the cache does not have and nobody else is loading.
+    ///
+    /// # Errors
+    ///
+    /// Of each key its own, as [`get`](Self::get).
+    pub async fn get_many<K>(&self, keys: &[K]) -> Vec<Result<Option<S::Value>>>
+    where
+        K: CacheKey + Clone + Send + Sync + 'static,
+        L: BatchLoader<K, Value = S::Value>,
+    {
+        self.engine.get_through_many(keys, &self.loader).await
+    }
+
+    /// Puts a value, or that the source has none, into the cache, as if it had just been loaded. A load that is
+    /// under way does not overwrite it.
+    ///
+    /// Two callers who change the source and then `put` may do the two in different orders, and leave the older
+    /// value in the cache. [`invalidate`](Self::invalidate) has no such race.
+    ///
+    /// # Errors
+    ///
+    /// As [`CacheStore::set`].
+    pub async fn put<K>(&self, key: &K, value: Option<S::Value>) -> Result<()>
+    where
+        K: CacheKey + Sync + ?Sized,
+    {
+        self.engine.put(&key.key(), value).await
+    }
+
+    /// Removes the entry under `key`. Call it after the source has changed (and committed): no read that
+    /// begins after it has returned gets anything older, whatever loads are under way.
+    ///
+    /// # Errors
+    ///
+    /// As [`CacheStore::remove`]. The old value may then still be read; it is for the caller to try
+    /// again, or to fail.
+    ///
+    /// # Cancellation
+    ///
+    /// As an error: the entry may still be there.
+    pub async fn invalidate<K>(&self, key: &K) -> Result<()>
+    where
+        K: CacheKey + Sync + ?Sized,
+    {
+        self.engine.invalidate(&key.key()).await
+    }
+
+    /// As [`invalidate`](Self::invalidate), for many keys.
+    ///
+    /// # Errors
+    ///
+    /// As [`CacheStore::remove_many`].
+    pub async fn invalidate_many<K>(&self, keys: &[K]) -> Result<()>
+    where
+        K: CacheKey + Sync,
+    {
+        let keys: Vec<Key<'_>> = keys.iter().map(CacheKey::key).collect();
+        self.engine.invalidate_many(&keys).await
+    }
+
+    /// As [`invalidate`](Self::invalidate), for all keys whose spelling begins with `prefix`.
+    ///
+    /// # Errors
+    ///
+    /// As [`CacheStore::remove_prefix`].
+    pub async fn invalidate_prefix(&self, prefix: &str) -> Result<()> {
+        self.engine.invalidate_prefix(prefix).await
+    }
+
+    /// As [`invalidate`](Self::invalidate), for everything in the store.
+    ///
+    /// # Errors
+    ///
+    /// As [`CacheStore::clear`].
+    pub async fn clear(&self) -> Result<()> {
+        self.engine.clear().await
+    }
+
+    /// The store below. What is written there directly is not fenced against loads of this cache, unless the store
+    /// [fences](crate::Capabilities::fenced) by itself.
+    pub fn store(&self) -> &S {
+        &self.engine.store
+    }
+
+    /// How many keys are being loaded right now.
+    pub fn loading(&self) -> usize {
+        self.engine.loading()
+    }
+}
+
+impl<K, S, L, O> ReadCache<K> for ReadThrough<S, L, O>
+where
+    K: CacheKey + Clone + Send + Sync + 'static,
+    S: CacheStore,
+    L: Loader<K, Value = S::Value>,
+    O: Observer,
+{
+    type Value = S::Value;
+
+    async fn get(&self, key: &K) -> Result<Option<S::Value>> {
+        self.get::<K>(key.borrow()).await
+    }
+
+    async fn invalidate(&self, key: &K) -> Result<()> {
+        self.invalidate(key).await
+    }
+}
+
+impl<S: CacheStore, L, O> Clone for ReadThrough<S, L, O> {
+    fn clone(&self) -> Self {
+        Self {
+            engine: Arc::clone(&self.engine),
+            loader: Arc::clone(&self.loader),
+        }
+    }
+}
+
+impl<S: CacheStore, L, O> fmt::Debug for ReadThrough<S, L, O> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ReadThrough")
+            .field("options", &self.engine.options)
+            .finish_non_exhaustive()
+    }
+}
