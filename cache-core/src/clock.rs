@@ -150,7 +150,7 @@ impl ManualClock {
 pub struct Moment(u64);
 
 impl Moment {
-    /// Later than every moment a clock shows.
+    /// Later than every moment a clock shows; more than 292 years away is as far.
     pub const NEVER: Self = Self(u64::MAX);
 
     /// The moment `by` later; [`NEVER`](Self::NEVER) if that is too far away to count.
@@ -169,23 +169,19 @@ impl Moment {
 
     #[inline]
     pub(crate) fn nanos_since(self, earlier: Self) -> u64 {
-        if self == Self::NEVER {
-            u64::MAX
-        } else {
-            self.0.saturating_sub(earlier.0)
-        }
+        self.0.saturating_sub(earlier.0)
     }
 }
 
-/// A duration in nanoseconds; what does not fit into 584 years is for ever, `u64::MAX`.
+/// A duration in nanoseconds; what does not fit into 584 years is `u64::MAX`.
 pub(crate) fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// The reverse of [`nanos`].
-#[inline]
+/// The reverse of [`nanos`]. What is left of `u64::MAX` after some years is still for ever, so that a
+/// hit need not tell the two apart.
 pub(crate) fn duration(nanos: u64) -> Duration {
-    if nanos == u64::MAX {
+    if nanos > u64::MAX / 2 {
         Duration::MAX
     } else {
         Duration::from_nanos(nanos)

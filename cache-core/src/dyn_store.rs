@@ -1,5 +1,6 @@
 use std::fmt;
 use std::sync::Arc;
+use std::task::Poll;
 
 use async_trait::async_trait;
 
@@ -9,11 +10,13 @@ use crate::{
 
 /// The twin of [`CacheStore`] that can be a `dyn`. Every store is one; [`SharedStore`] is made of it.
 ///
-/// Each call costs one allocation and one dynamic dispatch.
+/// Each call costs a dynamic dispatch, and an allocation unless it is `dyn_get_now`.
 #[async_trait]
 pub trait DynCacheStore<V>: Send + Sync + 'static {
     /// As [`CacheStore::get`].
     async fn dyn_get(&self, key: &str) -> Result<Option<Entry<V>>>;
+    /// As [`CacheStore::get_now`].
+    fn dyn_get_now(&self, key: &str) -> Poll<Option<Entry<V>>>;
     /// As [`CacheStore::set`].
     async fn dyn_set(&self, key: &str, value: Option<V>, options: SetOptions) -> Result<()>;
     /// As [`CacheStore::remove`].
@@ -42,6 +45,10 @@ pub trait DynCacheStore<V>: Send + Sync + 'static {
 impl<S: CacheStore> DynCacheStore<S::Value> for S {
     async fn dyn_get(&self, key: &str) -> Result<Option<Entry<S::Value>>> {
         self.get(key).await
+    }
+
+    fn dyn_get_now(&self, key: &str) -> Poll<Option<Entry<S::Value>>> {
+        self.get_now(key)
     }
 
     async fn dyn_set(&self, key: &str, value: Option<S::Value>, options: SetOptions) -> Result<()> {
@@ -137,6 +144,11 @@ impl<V: Clone + Send + Sync + 'static> CacheStore for SharedStore<V> {
 
     async fn get(&self, key: &str) -> Result<Option<Entry<V>>> {
         self.0.dyn_get(key).await
+    }
+
+    #[inline]
+    fn get_now(&self, key: &str) -> Poll<Option<Entry<V>>> {
+        self.0.dyn_get_now(key)
     }
 
     async fn set(&self, key: &str, value: Option<V>, options: SetOptions) -> Result<()> {

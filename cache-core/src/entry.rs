@@ -32,7 +32,7 @@ pub struct Entry<V> {
     // In nanoseconds: turning them into a `Duration` costs a division each, which a hit does not need.
     fresh_for: u64,
     usable_for: u64,
-    load_time: u64,
+    load_time: LoadTime,
     version: Version,
 }
 
@@ -45,7 +45,7 @@ impl<V> Entry<V> {
             value,
             fresh_for: nanos(fresh_for),
             usable_for: nanos(usable_for),
-            load_time: 0,
+            load_time: LoadTime::UNKNOWN,
             version: Version::UNKNOWN,
         }
     }
@@ -63,7 +63,7 @@ impl<V> Entry<V> {
             value,
             fresh_for: fresh_until.nanos_since(now),
             usable_for: usable_until.nanos_since(now),
-            load_time: 0,
+            load_time: LoadTime::UNKNOWN,
             version: Version::UNKNOWN,
         })
     }
@@ -85,8 +85,8 @@ impl<V> Entry<V> {
     /// Says how long the load of the value took.
     #[must_use]
     #[inline]
-    pub fn with_load_time(mut self, load_time: Duration) -> Self {
-        self.load_time = nanos(load_time);
+    pub fn with_load_time(mut self, load_time: LoadTime) -> Self {
+        self.load_time = load_time;
         self
     }
 
@@ -140,11 +140,11 @@ impl<V> Entry<V> {
         duration(self.usable_for)
     }
 
-    /// How long the load of the value took; zero if that is not known.
+    /// How long the load of the value took.
     #[must_use]
     #[inline]
-    pub fn load_time(&self) -> Duration {
-        duration(self.load_time)
+    pub fn load_time(&self) -> LoadTime {
+        self.load_time
     }
 
     /// Which write of this key the entry comes from.
@@ -230,6 +230,36 @@ impl fmt::Debug for Version {
     }
 }
 
+/// How long a load took, to the microsecond, in few bytes; more than 71 minutes is 71 minutes.
+///
+/// ```
+/// use cache_core::LoadTime;
+/// use std::time::Duration;
+///
+/// assert_eq!(LoadTime::from(Duration::from_millis(3)).duration(), Some(Duration::from_millis(3)));
+/// assert_eq!(LoadTime::UNKNOWN.duration(), None);
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LoadTime(u32);
+
+impl LoadTime {
+    /// Nobody measured it.
+    pub const UNKNOWN: Self = Self(0);
+
+    /// The time, rounded up to microseconds.
+    #[must_use]
+    pub fn duration(self) -> Option<Duration> {
+        (self != Self::UNKNOWN).then(|| Duration::from_micros(self.0.into()))
+    }
+}
+
+impl From<Duration> for LoadTime {
+    fn from(duration: Duration) -> Self {
+        let micros = duration.as_nanos().div_ceil(1000).max(1);
+        Self(u32::try_from(micros).unwrap_or(u32::MAX))
+    }
+}
+
 /// How a value is to be stored: for how long it is fresh, and what travels with it.
 ///
 /// Lifetimes below a millisecond but zero are rounded up to one. [`Duration::MAX`] is for ever.
@@ -247,7 +277,7 @@ impl fmt::Debug for Version {
 pub struct SetOptions {
     ttl: Duration,
     stale_for: Duration,
-    load_time: Duration,
+    load_time: LoadTime,
 }
 
 impl SetOptions {
@@ -262,7 +292,7 @@ impl SetOptions {
         Self {
             ttl,
             stale_for: Duration::ZERO,
-            load_time: Duration::ZERO,
+            load_time: LoadTime::UNKNOWN,
         }
     }
 
@@ -281,7 +311,7 @@ impl SetOptions {
 
     /// How long the load of the value took.
     #[must_use]
-    pub fn with_load_time(mut self, load_time: Duration) -> Self {
+    pub fn with_load_time(mut self, load_time: LoadTime) -> Self {
         self.load_time = load_time;
         self
     }
@@ -298,9 +328,9 @@ impl SetOptions {
         self.ttl.saturating_add(self.stale_for)
     }
 
-    /// How long the load of the value took; zero if that is not known.
+    /// How long the load of the value took.
     #[must_use]
-    pub fn load_time(&self) -> Duration {
+    pub fn load_time(&self) -> LoadTime {
         self.load_time
     }
 
@@ -340,6 +370,12 @@ mod tests {
             Duration::from_secs(u64::MAX / 2),
         );
         assert_eq!(entry.expect("usable").usable_for(), Duration::MAX);
+    }
+
+    #[test]
+    fn a_load_time_never_becomes_unknown_and_saturates() {
+        assert_ne!(LoadTime::from(Duration::ZERO), LoadTime::UNKNOWN);
+        assert_eq!(LoadTime::from(Duration::MAX), LoadTime(u32::MAX));
     }
 
     #[test]

@@ -21,7 +21,7 @@ pub use adapters::{Encoded, Namespaced};
 pub use clock::{Clock, ManualClock, Moment};
 pub use codec::Codec;
 pub use dyn_store::{DynCacheStore, SharedStore};
-pub use entry::{Entry, SetOptions, Version};
+pub use entry::{Entry, LoadTime, SetOptions, Version};
 pub use error::{BoxError, Error, ErrorKind, Result};
 pub use key::{CacheKey, Key};
 pub use lease::{Claim, ClaimOptions, Fill, Lease};

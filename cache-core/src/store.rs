@@ -1,5 +1,6 @@
 use std::future::Future;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use crate::{
@@ -97,6 +98,16 @@ pub trait CacheStore: Send + Sync + 'static {
     ///
     /// [`ErrorKind::Unavailable`] (then the removal may have happened or not).
     fn remove(&self, key: &str) -> impl Future<Output = Result<()>> + Send;
+
+    /// What [`get`](Self::get) would answer, from a store that can tell without waiting;
+    /// [`Poll::Pending`] from one that can't.
+    ///
+    /// A hit then costs no future. A store in this process overrides it, and so does a wrapper of one.
+    #[inline]
+    fn get_now(&self, key: &str) -> Poll<Option<Entry<Self::Value>>> {
+        let _ = key;
+        Poll::Pending
+    }
 
     /// The entries under `keys`, in their order; a key may occur twice. One that can't be read
     /// spoils only itself.
@@ -303,6 +314,11 @@ impl<S: CacheStore> CacheStore for Arc<S> {
     #[inline]
     async fn get(&self, key: &str) -> Result<Option<Entry<S::Value>>> {
         S::get(self, key).await
+    }
+
+    #[inline]
+    fn get_now(&self, key: &str) -> Poll<Option<Entry<S::Value>>> {
+        S::get_now(self, key)
     }
 
     async fn set(&self, key: &str, value: Option<S::Value>, options: SetOptions) -> Result<()> {

@@ -2,6 +2,7 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::Poll;
 
 use bytes::Bytes;
 
@@ -101,6 +102,12 @@ where
             .get(key)
             .await?
             .and_then(|entry| self.decode(entry)))
+    }
+
+    fn get_now(&self, key: &str) -> Poll<Option<Entry<V>>> {
+        self.inner
+            .get_now(key)
+            .map(|entry| entry.and_then(|entry| self.decode(entry)))
     }
 
     async fn set(&self, key: &str, value: Option<V>, options: SetOptions) -> Result<()> {

@@ -1,3 +1,5 @@
+use std::task::Poll;
+
 use smol_str::{SmolStr, SmolStrBuilder};
 
 use crate::key::escape;
@@ -69,6 +71,10 @@ impl<S: CacheStore> CacheStore for Namespaced<S> {
 
     async fn get(&self, key: &str) -> Result<Option<Entry<S::Value>>> {
         self.inner.get(&self.full(key)).await
+    }
+
+    fn get_now(&self, key: &str) -> Poll<Option<Entry<S::Value>>> {
+        self.inner.get_now(&self.full(key))
     }
 
     async fn set(&self, key: &str, value: Option<S::Value>, options: SetOptions) -> Result<()> {

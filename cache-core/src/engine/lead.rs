@@ -230,7 +230,7 @@ impl<S: CacheStore, O: Observer> Engine<S, O> {
         let landing = Landing { result, outcome };
         let kept = lifetime.map(|lifetime| {
             let value = landing.result.as_ref().ok().cloned().flatten();
-            (value, lifetime.with_load_time(began.elapsed()))
+            (value, lifetime.with_load_time(began.elapsed().into()))
         });
         // A store in memory has it before the callers do. Nobody waits for one behind a network.
         finish_or(self.keep(lead, kept), || lead.land(landing.clone())).await;

@@ -90,14 +90,18 @@ impl<S: CacheStore, O: Observer> CacheAside<S, O> {
     /// the [cause](crate::Error::cause), `LoaderPanicked`, `LoadTimeout`, `WaitTimeout`, `RecursiveLoad`. The store's, if the
     /// cache fails closed.
     #[inline]
-    pub async fn get_or_load<K, F, Fut, E>(&self, key: &K, load: F) -> Result<Option<S::Value>>
+    pub fn get_or_load<'a, K, F, Fut, E>(
+        &'a self,
+        key: &'a K,
+        load: F,
+    ) -> impl Future<Output = Result<Option<S::Value>>> + Send + use<'a, K, F, Fut, E, S, O>
     where
         K: CacheKey + Sync + ?Sized,
-        F: FnOnce() -> Fut + Send,
+        F: FnOnce() -> Fut + Send + 'a,
         Fut: Future<Output = Result<Option<S::Value>, E>> + Send,
         E: Into<BoxError>,
     {
-        self.engine.get_or_load(&key.key(), load).await
+        self.engine.get_or_load(key, load)
     }
 
     /// The values under `keys`, in their order; a key may occur twice. `load` is asked once for all keys

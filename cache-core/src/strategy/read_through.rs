@@ -1,5 +1,6 @@
 use std::borrow::Borrow;
 use std::fmt;
+use std::future::Future;
 use std::sync::Arc;
 
 use super::ReadCache;
@@ -72,14 +73,15 @@ impl<S: CacheStore, L, O: Observer> ReadThrough<S, L, O> {
     ///
     /// A load that has begun goes on, and its value is kept.
     #[inline]
-    pub async fn get<Q>(&self, key: &Q) -> Result<Option<S::Value>>
+    pub fn get<'a, Q>(
+        &'a self,
+        key: &'a Q,
+    ) -> impl Future<Output = Result<Option<S::Value>>> + Send + use<'a, Q, S, L, O>
     where
         Q: CacheKey + ToOwned<Owned: Send + 'static> + Sync + ?Sized,
         L: Loader<Q::Owned, Value = S::Value>,
     {
-        self.engine
-            .get_through(&key.key(), || key.to_owned(), &self.loader)
-            .await
+        self.engine.get_through(key, &self.loader)
     }
 
     /// The values under `keys`, in their order; a key may occur twice. The loader is asked once for all
