@@ -12,6 +12,7 @@
 //!     target/release/examples/engine_cost hits MemoryStore 200000
 //! ```
 
+use std::collections::HashMap;
 use std::hint::black_box;
 use std::pin::pin;
 use std::sync::Arc;
@@ -140,9 +141,10 @@ fn nanoseconds() {
 fn bytes() {
     const ENTRIES: usize = 100_000;
 
-    fn row(name: &str, fill: impl FnOnce(&[String], &Value)) {
-        let (keys, value) = (keys(ENTRIES), value());
-        let info = allocation_counter::measure(|| fill(&keys, &value));
+    fn row<T>(name: &str, fill: impl FnOnce(&[String], &Value) -> T) {
+        let (keys, value, mut filled) = (keys(ENTRIES), value(), None);
+        let info = allocation_counter::measure(|| filled = Some(fill(&keys, &value)));
+        drop(filled);
         println!(
             "  {name:24}{:8.1}",
             info.bytes_current as f64 / ENTRIES as f64
@@ -155,13 +157,13 @@ fn bytes() {
             .iter()
             .map(|key| (key.clone(), Arc::clone(value)))
             .collect();
-        std::mem::forget(map);
+        map
     });
     row("quick_cache", |keys, value| {
         let cache = quick_cache::sync::Cache::new(ENTRIES);
         keys.iter()
             .for_each(|key| cache.insert(key.clone(), Arc::clone(value)));
-        std::mem::forget(cache);
+        cache
     });
     row("MemoryStore", |keys, value| {
         let store = MemoryStore::new(ENTRIES);
@@ -169,14 +171,14 @@ fn bytes() {
             let set = store.set(key, Some(Arc::clone(value)), SetOptions::forever());
             now(set).expect("a valid lifetime");
         }
-        std::mem::forget(store);
+        store
     });
     row("moka", |keys, value| {
         let cache = moka::sync::Cache::new(ENTRIES as u64);
         keys.iter()
             .for_each(|key| cache.insert(key.clone(), Arc::clone(value)));
         cache.run_pending_tasks();
-        std::mem::forget(cache);
+        cache
     });
     row("MokaStore", |keys, value| {
         let store = MokaStore::new(ENTRIES);
@@ -185,7 +187,7 @@ fn bytes() {
             now(set).expect("a valid lifetime");
         }
         store.purge_expired();
-        std::mem::forget(store);
+        store
     });
 }
 

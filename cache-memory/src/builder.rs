@@ -23,7 +23,7 @@ pub(crate) type Weigher<V> = dyn Fn(&str, Option<&V>) -> u64 + Send + Sync;
 ///     .build()?;
 /// assert_eq!(pages.capacity(), 64 << 20);
 /// # }
-/// # cache_core::Result::Ok(())
+/// # Ok::<_, cache_core::Error>(())
 /// ```
 #[must_use = "a builder does nothing until `build` is called"]
 pub struct Builder<V, E: Engine<V>> {

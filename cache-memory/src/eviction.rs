@@ -6,6 +6,31 @@ use std::sync::{Mutex, PoisonError};
 use smol_str::SmolStr;
 
 /// Why a store dropped an entry that nobody had removed or replaced.
+///
+/// ```
+/// # #[cfg(feature = "quick-cache")] {
+/// use cache_core::{CacheStore, SetOptions};
+/// use cache_memory::{EvictionCause, MemoryStore};
+/// use std::sync::{Arc, atomic::{AtomicU64, Ordering}};
+///
+/// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+/// let pushed_out = Arc::new(AtomicU64::new(0));
+/// let counter = Arc::clone(&pushed_out);
+/// let store = MemoryStore::builder()
+///     .capacity(32)
+///     .on_evict(move |_key, _value, cause| {
+///         if cause == EvictionCause::Capacity {
+///             counter.fetch_add(1, Ordering::Relaxed);
+///         }
+///     })
+///     .build()?;
+/// for i in 0..100 {
+///     store.set(&i.to_string(), Some(i), SetOptions::forever()).await?;
+/// }
+/// assert_eq!(pushed_out.load(Ordering::Relaxed), 68);
+/// # Ok::<_, cache_core::Error>(()) }).unwrap();
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum EvictionCause {

@@ -1,11 +1,11 @@
 use std::hash::{BuildHasher, Hasher};
 
-use foldhash::fast::{FoldHasher, RandomState};
+use foldhash::quality::{FoldHasher, RandomState};
 
 /// Hashes one string, seeded at random.
 ///
 /// `str` ends its hash with a byte that keeps strings in a row apart. A key is alone, and that byte
-/// costs as much as four others.
+/// costs as much as four others. The fast variant of the hash spreads badly with some seeds.
 #[derive(Clone, Default)]
 pub(crate) struct KeyHash(RandomState);
 
@@ -41,18 +41,21 @@ mod tests {
     use std::collections::HashSet;
 
     #[test]
-    fn similar_keys_spread_over_shards_and_buckets() {
-        let hash = KeyHash::default();
-        // What the engines look at: the low bits, the middle, and the highest seven.
-        for shift in [0, 32, 57] {
-            let keys = (0..10_000).map(|i| format!("user:{i}"));
-            let mut buckets = [0; 64];
-            keys.for_each(|key| buckets[(hash.hash_one(&*key) >> shift) as usize % 64] += 1);
-            let (least, most) = (buckets.iter().min(), buckets.iter().max());
-            assert!(
-                least > Some(&80) && most < Some(&260),
-                "{least:?} to {most:?} at {shift}"
-            );
+    fn similar_keys_spread_over_shards_and_buckets_whatever_the_seed() {
+        for hash in (0..50).map(|_| KeyHash::default()) {
+            // What the engines look at: the low bits, the middle, and the highest seven.
+            for shift in [0, 32, 57] {
+                let mut buckets = [0; 64];
+                for key in (0..10_000).map(|i| format!("user:{i}")) {
+                    buckets[(hash.hash_one(&*key) >> shift) as usize % 64] += 1;
+                }
+                // The mean is 156, and these are seven standard deviations to either side.
+                let (least, most) = (buckets.iter().min(), buckets.iter().max());
+                assert!(
+                    least > Some(&70) && most < Some(&250),
+                    "{least:?} to {most:?}"
+                );
+            }
         }
     }
 

@@ -43,6 +43,25 @@ const RETRY_IN: Duration = Duration::from_millis(10);
 /// that made it; it may use the store. The weigher runs before a write takes a lock; if it
 /// panics, so does the write, which then has not happened. Values are cloned inside a lock of the
 /// engine: neither `Clone` nor `Drop` of a value should use the store that holds it.
+///
+/// ```
+/// # #[cfg(feature = "quick-cache")] {
+/// use cache_core::{CacheStore, Claim, ClaimOptions, Fill, SetOptions};
+/// use cache_memory::MemoryStore;
+/// use std::time::Duration;
+///
+/// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+/// let store = MemoryStore::new(100);
+/// let claim = store.claim("user:7", ClaimOptions::new(Duration::from_secs(10))).await?;
+/// let Claim::Granted(lease) = claim else { unreachable!("nobody else claims") };
+///
+/// // What was loaded under the lease is not kept if the key is removed meanwhile.
+/// store.remove("user:7").await?;
+/// let fill = store.fill(lease, Some("old".to_owned()), SetOptions::forever()).await?;
+/// assert_eq!(fill, Fill::Refused);
+/// # Ok::<_, cache_core::Error>(()) }).unwrap();
+/// # }
+/// ```
 pub struct Store<V, E>(Arc<Inner<V, E>>);
 
 struct Inner<V, E> {
@@ -238,10 +257,9 @@ impl<V: Clone + Send + Sync + 'static, E: Engine<V>> Inner<V, E> {
     }
 
     fn remove_prefix(&self, prefix: &str) {
-        // Every stripe at once. With one stripe after the other, a lease could be granted in a
-        // stripe that is done for a value read before this call, and be filled after it; and a
-        // fill could put an old value behind the back of the visit. This way no mutation of any
-        // key falls between the first mark that goes and the last entry.
+        // Marks first, then entries: a fill in between would put an old value behind the visit.
+        // Every stripe is held throughout, so nobody adds to the map while it is visited, and for
+        // writers it is one step: what was written before is gone, what is written after stays.
         let mut stripes = self.leases.lock_all();
         stripes
             .iter_mut()
@@ -361,5 +379,46 @@ impl<V: Clone + Send + Sync + 'static, E: Engine<V>> fmt::Debug for Store<V, E> 
             .field("weight", &self.weight())
             .field("capacity", &self.capacity())
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(all(test, feature = "quick-cache"))]
+mod tests {
+    use super::*;
+    use crate::MemoryStore;
+
+    #[test]
+    fn an_entry_written_after_a_read_met_the_expired_one_stays() {
+        let (clock, hands) = Clock::manual();
+        let store = MemoryStore::builder()
+            .capacity(10)
+            .clock(clock)
+            .build()
+            .expect("valid");
+        store
+            .0
+            .set("key", Some(1), &SetOptions::ttl(Duration::from_secs(1)));
+        hands.advance(Duration::from_secs(1));
+        // The read has seen that the first entry is over; the write comes before it goes on.
+        let met = store.0.clock.coarse();
+        store.0.set("key", Some(2), &SetOptions::forever());
+        store.0.forget_expired("key", met);
+        assert_eq!(store.0.get("key").and_then(Entry::into_value), Some(2));
+    }
+
+    #[test]
+    fn a_read_that_meets_an_expired_entry_drops_it() {
+        let (clock, hands) = Clock::manual();
+        let store = MemoryStore::builder()
+            .capacity(10)
+            .clock(clock)
+            .build()
+            .expect("valid");
+        store
+            .0
+            .set("key", Some(1), &SetOptions::ttl(Duration::from_secs(1)));
+        hands.advance(Duration::from_secs(1));
+        assert!(store.0.get("key").is_none());
+        assert!(store.is_empty());
     }
 }

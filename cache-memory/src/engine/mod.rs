@@ -61,6 +61,10 @@ pub trait Engine<V>: Sized + Send + Sync + 'static {
 pub struct Bounds {
     pub(crate) capacity: u64,
     /// Whether the capacity is a weight, rather than a number of entries.
+    #[cfg_attr(
+        not(feature = "quick-cache"),
+        expect(dead_code, reason = "moka need not know")
+    )]
     pub(crate) weighted: bool,
 }
 

@@ -17,6 +17,13 @@ use crate::slot::Slot;
 const LONGEST_IDLE: Duration = Duration::from_secs(1_000 * 365 * 24 * 60 * 60);
 
 /// Which entry of a [`MokaStore`](crate::MokaStore) has to make room.
+///
+/// ```
+/// use cache_memory::{EvictionPolicy, MokaStore};
+///
+/// let newest = MokaStore::<u64>::builder().capacity(100).policy(EvictionPolicy::Lru).build()?;
+/// # Ok::<_, cache_core::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum EvictionPolicy {

@@ -58,6 +58,7 @@ fn removals_and_replacements_are_not_evictions() {
         .unwrap();
     for _ in 0..10 {
         ["a", "b", "c"].iter().for_each(|key| set(&store, key, 1));
+        set(&store, "a", 2);
         now(store.remove("a")).unwrap();
         now(store.remove_prefix("b")).unwrap();
         now(store.clear()).unwrap();
@@ -195,7 +196,9 @@ fn the_weight_of_all_entries_stays_within_the_capacity() {
 fn weights_are_kept_between_one_and_the_largest() {
     let weigh = |key: &str, _: Option<&u64>| if key == "nothing" { 0 } else { u64::MAX };
     let store = Store::builder().weighted(u64::MAX, weigh).build().unwrap();
-    ["nothing", "a", "b"].iter().for_each(|key| set(&store, key, 1));
+    ["nothing", "a", "b"]
+        .iter()
+        .for_each(|key| set(&store, key, 1));
     store.purge_expired();
     assert_eq!(store.weight(), 1 + 2 * u64::from(u32::MAX));
 
