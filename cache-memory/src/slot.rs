@@ -1,6 +1,4 @@
-use std::time::Duration;
-
-use cache_core::{Entry, Moment, SetOptions, Version};
+use cache_core::{Entry, LoadTime, Moment, SetOptions, Version};
 
 /// What an engine holds under a key: the value and the ends of its life, ready to be compared.
 #[derive(Clone)]
@@ -9,8 +7,7 @@ pub struct Slot<V> {
     fresh_until: Moment,
     usable_until: Moment,
     pub(crate) version: u64,
-    /// Saturates at 71 minutes, which leaves room for the weight in the same word.
-    load_micros: u32,
+    load_time: LoadTime,
     pub(crate) weight: u32,
 }
 
@@ -27,7 +24,7 @@ impl<V> Slot<V> {
             fresh_until: now.plus(options.fresh_for()),
             usable_until: now.plus(options.usable_for()),
             version,
-            load_micros: micros(options.load_time()),
+            load_time: options.load_time(),
             weight,
         }
     }
@@ -40,18 +37,13 @@ impl<V> Slot<V> {
     /// The entry as it is seen `now`; `None` once it has expired.
     #[inline]
     pub(crate) fn seen(self, now: Moment) -> Option<Entry<V>> {
-        let entry = Entry::seen(self.value, self.fresh_until, self.usable_until, now)?
-            .with_version(Version::new(self.version));
-        Some(match self.load_micros {
-            0 => entry,
-            micros => entry.with_load_time(Duration::from_micros(micros.into())),
-        })
+        let entry = Entry::seen(self.value, self.fresh_until, self.usable_until, now)?;
+        Some(
+            entry
+                .with_version(Version::new(self.version))
+                .with_load_time(self.load_time),
+        )
     }
-}
-
-/// Rounded up, because zero stands for a time that is not known.
-fn micros(load_time: Duration) -> u32 {
-    u32::try_from(load_time.as_nanos().div_ceil(1_000)).unwrap_or(u32::MAX)
 }
 
 #[cfg(test)]
@@ -64,13 +56,5 @@ mod tests {
             size_of::<Slot<std::sync::Arc<str>>>(),
             size_of::<std::sync::Arc<str>>() + 32
         );
-    }
-
-    #[test]
-    fn a_load_time_is_kept_to_the_microsecond_and_never_becomes_unknown() {
-        assert_eq!(micros(Duration::ZERO), 0);
-        assert_eq!(micros(Duration::from_nanos(1)), 1);
-        assert_eq!(micros(Duration::from_millis(3)), 3_000);
-        assert_eq!(micros(Duration::MAX), u32::MAX);
     }
 }

@@ -1,6 +1,7 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 
 use cache_core::{
@@ -168,6 +169,11 @@ impl<V: Clone + Send + Sync + 'static, E: Engine<V>> CacheStore for Store<V, E> 
         Ok(self.0.get(key))
     }
 
+    #[inline(always)]
+    fn get_now(&self, key: &str) -> Poll<Option<Entry<V>>> {
+        Poll::Ready(self.0.get(key))
+    }
+
     async fn set(&self, key: &str, value: Option<V>, options: SetOptions) -> Result<()> {
         options.check()?;
         self.0.set(key, value, &options);
@@ -207,7 +213,8 @@ impl<V: Clone + Send + Sync + 'static, E: Engine<V>> CacheStore for Store<V, E> 
 }
 
 impl<V: Clone + Send + Sync + 'static, E: Engine<V>> Inner<V, E> {
-    #[inline]
+    // Always inlined, so that what a hit does not need of the entry is not even copied.
+    #[inline(always)]
     fn get(&self, key: &str) -> Option<Entry<V>> {
         let slot = self.engine.get(key);
         if E::READS_EVICT {

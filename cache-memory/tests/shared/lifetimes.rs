@@ -11,13 +11,13 @@ const SECOND: Duration = Duration::from_secs(1);
 fn a_hit_tells_what_was_stored_and_what_is_left_of_it() {
     let (store, hands) = store(10);
     let options = SetOptions::ttl(SECOND * 10).stale_for(SECOND * 5);
-    now(store.set("key", Some(7), options.with_load_time(SECOND / 50))).unwrap();
+    now(store.set("key", Some(7), options.with_load_time((SECOND / 50).into()))).unwrap();
     hands.advance(SECOND * 4);
     let entry = now(store.get("key")).unwrap().expect("usable");
     assert_eq!(entry.value(), Some(&7));
     assert_eq!(entry.fresh_for(), SECOND * 6);
     assert_eq!(entry.usable_for(), SECOND * 11);
-    assert_eq!(entry.load_time(), SECOND / 50);
+    assert_eq!(entry.load_time(), (SECOND / 50).into());
 
     hands.advance(SECOND * 6);
     assert!(
