@@ -21,10 +21,7 @@ pub trait DynCacheStore<V>: Send + Sync + 'static {
     /// As [`CacheStore::get_many`].
     async fn dyn_get_many(&self, keys: &[&str]) -> Vec<Result<Option<Entry<V>>>>;
     /// As [`CacheStore::set_many`].
-    async fn dyn_set_many(
-        &self,
-        entries: Vec<(&str, Option<V>, SetOptions)>,
-    ) -> Vec<Result<()>>;
+    async fn dyn_set_many(&self, entries: Vec<(&str, Option<V>, SetOptions)>) -> Vec<Result<()>>;
     /// As [`CacheStore::remove_many`].
     async fn dyn_remove_many(&self, keys: &[&str]) -> Result<()>;
     /// As [`CacheStore::remove_prefix`].

@@ -77,7 +77,8 @@ impl<V> Entry<V> {
         };
         let usable_for = left(options.usable_for());
         (!usable_for.is_zero()).then(|| {
-            Self::new(value, left(options.fresh_for()), usable_for).with_load_time(options.load_time)
+            Self::new(value, left(options.fresh_for()), usable_for)
+                .with_load_time(options.load_time)
         })
     }
 
@@ -221,7 +222,11 @@ impl Version {
 
 impl fmt::Debug for Version {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if *self == Self::UNKNOWN { f.write_str("unknown") } else { write!(f, "v{:x}", self.0) }
+        if *self == Self::UNKNOWN {
+            f.write_str("unknown")
+        } else {
+            write!(f, "v{:x}", self.0)
+        }
     }
 }
 
@@ -249,8 +254,16 @@ impl SetOptions {
     /// Fresh for `ttl`, then gone.
     #[must_use]
     pub fn ttl(ttl: Duration) -> Self {
-        let ttl = if ttl.is_zero() { ttl } else { ttl.max(SHORTEST) };
-        Self { ttl, stale_for: Duration::ZERO, load_time: Duration::ZERO }
+        let ttl = if ttl.is_zero() {
+            ttl
+        } else {
+            ttl.max(SHORTEST)
+        };
+        Self {
+            ttl,
+            stale_for: Duration::ZERO,
+            load_time: Duration::ZERO,
+        }
     }
 
     /// Fresh until it is removed or evicted.
@@ -298,7 +311,10 @@ impl SetOptions {
     /// [`ErrorKind::InvalidOption`], naming `ttl`.
     pub fn check(&self) -> Result<()> {
         if self.usable_for().is_zero() {
-            return Err(Error::with_cause(ErrorKind::InvalidOption, "ttl: must not be zero"));
+            return Err(Error::with_cause(
+                ErrorKind::InvalidOption,
+                "ttl: must not be zero",
+            ));
         }
         Ok(())
     }
@@ -310,12 +326,19 @@ mod tests {
 
     #[test]
     fn a_lifetime_below_a_millisecond_is_rounded_up() {
-        assert_eq!(SetOptions::ttl(Duration::from_nanos(1)).fresh_for(), SHORTEST);
+        assert_eq!(
+            SetOptions::ttl(Duration::from_nanos(1)).fresh_for(),
+            SHORTEST
+        );
     }
 
     #[test]
     fn for_ever_does_not_age() {
-        let entry = Entry::aged(Some(1), &SetOptions::forever(), Duration::from_secs(u64::MAX / 2));
+        let entry = Entry::aged(
+            Some(1),
+            &SetOptions::forever(),
+            Duration::from_secs(u64::MAX / 2),
+        );
         assert_eq!(entry.expect("usable").usable_for(), Duration::MAX);
     }
 

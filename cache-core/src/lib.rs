@@ -10,6 +10,8 @@ mod key;
 mod lease;
 mod loader;
 mod store;
+#[cfg(feature = "testing")]
+pub mod testing;
 
 pub use adapters::{Encoded, Namespaced};
 pub use clock::{Clock, ManualClock, Moment};

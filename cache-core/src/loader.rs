@@ -47,10 +47,8 @@ pub trait Loader<K>: Send + Sync + 'static {
     /// # Cancellation
     ///
     /// The future is dropped when the load takes longer than `load_timeout`.
-    fn load(
-        &self,
-        key: K,
-    ) -> impl Future<Output = Result<Option<Self::Value>, Self::Error>> + Send;
+    fn load(&self, key: K)
+    -> impl Future<Output = Result<Option<Self::Value>, Self::Error>> + Send;
 }
 
 impl<K, V, E, F, Fut> Loader<K> for F
@@ -131,7 +129,10 @@ where
 
     async fn load(&self, key: K) -> Result<Option<V>, E> {
         let answer = (self.0)(vec![key.clone()]).await?;
-        Ok(answer.into_iter().find(|(k, _)| k.key() == key.key()).map(|(_, value)| value))
+        Ok(answer
+            .into_iter()
+            .find(|(k, _)| k.key() == key.key())
+            .map(|(_, value)| value))
     }
 }
 

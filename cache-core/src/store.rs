@@ -197,7 +197,11 @@ pub trait CacheStore: Send + Sync + 'static {
         value: Option<Self::Value>,
         options: SetOptions,
     ) -> impl Future<Output = Result<Fill>> + Send {
-        async move { self.set(lease.key(), value, options).await.map(|()| Fill::Stored) }
+        async move {
+            self.set(lease.key(), value, options)
+                .await
+                .map(|()| Fill::Stored)
+        }
     }
 
     /// Gives a lease back unused, so that others need not wait for its end.
@@ -232,7 +236,12 @@ pub struct Capabilities {
 
 impl Capabilities {
     /// Everything that a store in this process can do.
-    pub const LOCAL: Self = Self { fenced: true, versioned: true, prefix: true, shared: false };
+    pub const LOCAL: Self = Self {
+        fenced: true,
+        versioned: true,
+        prefix: true,
+        shared: false,
+    };
 }
 
 /// Conveniences for users of a store. Nobody implements it; every store has them.

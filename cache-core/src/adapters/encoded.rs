@@ -44,7 +44,12 @@ pub struct Encoded<S, C, V> {
 impl<S, C, V> Encoded<S, C, V> {
     /// The values that `codec` makes of the bytes in `inner`.
     pub fn new(inner: S, codec: C) -> Self {
-        Self { inner, codec, undecodable: Arc::default(), value: PhantomData }
+        Self {
+            inner,
+            codec,
+            undecodable: Arc::default(),
+            value: PhantomData,
+        }
     }
 
     /// The store below.
@@ -91,7 +96,11 @@ where
     type Value = V;
 
     async fn get(&self, key: &str) -> Result<Option<Entry<V>>> {
-        Ok(self.inner.get(key).await?.and_then(|entry| self.decode(entry)))
+        Ok(self
+            .inner
+            .get(key)
+            .await?
+            .and_then(|entry| self.decode(entry)))
     }
 
     async fn set(&self, key: &str, value: Option<V>, options: SetOptions) -> Result<()> {
@@ -104,14 +113,19 @@ where
 
     async fn get_many(&self, keys: &[&str]) -> Vec<Result<Option<Entry<V>>>> {
         let entries = self.inner.get_many(keys).await.into_iter();
-        entries.map(|entry| Ok(entry?.and_then(|entry| self.decode(entry)))).collect()
+        entries
+            .map(|entry| Ok(entry?.and_then(|entry| self.decode(entry))))
+            .collect()
     }
 
     async fn set_many(&self, entries: Vec<(&str, Option<V>, SetOptions)>) -> Vec<Result<()>> {
         let mut results = Vec::with_capacity(entries.len());
         let mut encoded = Vec::with_capacity(entries.len());
         for (key, value, options) in entries {
-            results.push(self.encode(value).map(|value| encoded.push((key, value, options))));
+            results.push(
+                self.encode(value)
+                    .map(|value| encoded.push((key, value, options))),
+            );
         }
         let mut stored = self.inner.set_many(encoded).await.into_iter();
         for result in results.iter_mut().filter(|result| result.is_ok()) {
@@ -145,14 +159,18 @@ where
             }
         };
         // What is there is of no use to anybody here, so it may be replaced.
-        Ok(match self.inner.claim(key, options.refreshing(version)).await? {
-            Claim::Granted(lease) => Claim::Granted(lease),
-            Claim::Held { retry_in } => Claim::Held { retry_in },
-            Claim::Found(entry) => match self.decode(entry) {
-                Some(entry) => Claim::Found(entry),
-                None => Claim::Held { retry_in: std::time::Duration::ZERO },
+        Ok(
+            match self.inner.claim(key, options.refreshing(version)).await? {
+                Claim::Granted(lease) => Claim::Granted(lease),
+                Claim::Held { retry_in } => Claim::Held { retry_in },
+                Claim::Found(entry) => match self.decode(entry) {
+                    Some(entry) => Claim::Found(entry),
+                    None => Claim::Held {
+                        retry_in: std::time::Duration::ZERO,
+                    },
+                },
             },
-        })
+        )
     }
 
     async fn fill(&self, lease: Lease, value: Option<V>, options: SetOptions) -> Result<Fill> {

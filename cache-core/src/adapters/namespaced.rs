@@ -44,7 +44,10 @@ impl<S> Namespaced<S> {
         let mut prefix = SmolStrBuilder::new();
         escape(namespace, &mut prefix);
         prefix.push(':');
-        Self { inner, prefix: prefix.finish() }
+        Self {
+            inner,
+            prefix: prefix.finish(),
+        }
     }
 
     /// The store below.
