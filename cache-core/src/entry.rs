@@ -284,13 +284,8 @@ impl SetOptions {
     /// Fresh for `ttl`, then gone.
     #[must_use]
     pub fn ttl(ttl: Duration) -> Self {
-        let ttl = if ttl.is_zero() {
-            ttl
-        } else {
-            ttl.max(SHORTEST)
-        };
         Self {
-            ttl,
+            ttl: rounded_up(ttl),
             stale_for: Duration::ZERO,
             load_time: LoadTime::UNKNOWN,
         }
@@ -305,7 +300,7 @@ impl SetOptions {
     /// After it has been fresh, the value stays usable for this long as a stale one.
     #[must_use]
     pub fn stale_for(mut self, stale_for: Duration) -> Self {
-        self.stale_for = stale_for;
+        self.stale_for = rounded_up(stale_for);
         self
     }
 
@@ -347,6 +342,14 @@ impl SetOptions {
             ));
         }
         Ok(())
+    }
+}
+
+fn rounded_up(lifetime: Duration) -> Duration {
+    if lifetime.is_zero() {
+        lifetime
+    } else {
+        lifetime.max(SHORTEST)
     }
 }
 

@@ -15,6 +15,8 @@ mod observe;
 mod options;
 mod store;
 mod strategy;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod waits;
 
 pub use adapters::{Encoded, Namespaced};

@@ -7,7 +7,8 @@ use std::task::Poll;
 use bytes::Bytes;
 
 use crate::{
-    CacheStore, Capabilities, Claim, ClaimOptions, Codec, Entry, Fill, Lease, Result, SetOptions,
+    CacheStore, Capabilities, Claim, ClaimOptions, Codec, Entry, Error, ErrorKind, Fill, Lease,
+    Result, SetOptions,
 };
 
 /// Makes a store of bytes a store of values.
@@ -136,7 +137,9 @@ where
         }
         let mut stored = self.inner.set_many(encoded).await.into_iter();
         for result in results.iter_mut().filter(|result| result.is_ok()) {
-            *result = stored.next().unwrap_or(Ok(()));
+            *result = stored
+                .next()
+                .unwrap_or_else(|| Err(Error::new(ErrorKind::Store)));
         }
         results
     }
@@ -153,38 +156,32 @@ where
         self.inner.clear().await
     }
 
-    async fn claim(&self, key: &str, options: ClaimOptions) -> Result<Claim<V>> {
-        let version = match self.inner.claim(key, options).await? {
-            Claim::Granted(lease) => return Ok(Claim::Granted(lease)),
-            Claim::Held { retry_in } => return Ok(Claim::Held { retry_in }),
-            Claim::Found(entry) => {
-                let version = entry.version();
-                match self.decode(entry) {
-                    Some(entry) => return Ok(Claim::Found(entry)),
-                    None => version,
-                }
+    async fn claim(&self, key: &str, mut options: ClaimOptions) -> Result<Claim<V>> {
+        loop {
+            let entry = match self.inner.claim(key, options).await? {
+                Claim::Granted(lease) => return Ok(Claim::Granted(lease)),
+                Claim::Held { retry_in } => return Ok(Claim::Held { retry_in }),
+                Claim::Found(entry) => entry,
+            };
+            let version = entry.version();
+            if let Some(entry) = self.decode(entry) {
+                return Ok(Claim::Found(entry));
             }
-        };
-        // What is there is of no use to anybody here, so it may be replaced.
-        Ok(
-            match self.inner.claim(key, options.refreshing(version)).await? {
-                Claim::Granted(lease) => Claim::Granted(lease),
-                Claim::Held { retry_in } => Claim::Held { retry_in },
-                Claim::Found(entry) => match self.decode(entry) {
-                    Some(entry) => Claim::Found(entry),
-                    None => Claim::Held {
-                        retry_in: std::time::Duration::ZERO,
-                    },
-                },
-            },
-        )
+            // What is there is of no use to anybody here, so it may be replaced.
+            if options.seen() == Some(version) {
+                // The store can't replace an entry under a lease. What the load brings goes unfenced.
+                return Ok(Claim::Granted(Lease::new(key, 0)));
+            }
+            options = options.refreshing(version);
+        }
     }
 
     async fn fill(&self, lease: Lease, value: Option<V>, options: SetOptions) -> Result<Fill> {
         match self.encode(value) {
             Ok(value) => self.inner.fill(lease, value, options).await,
             Err(error) => {
-                self.inner.release(lease).await?;
+                // A lease that can't be given back ends by itself; that the value can't be encoded is the news.
+                let _ = self.inner.release(lease).await;
                 Err(error)
             }
         }

@@ -1,0 +1,53 @@
+//! Wrappers with a script, for the tests of what stands on a store. Clones share the script, so a
+//! clone kept by the test directs the store that was handed over.
+
+mod failing;
+mod recording;
+mod slow;
+
+pub use failing::FailingStore;
+pub use recording::{Call, RecordingStore};
+pub use slow::{Gate, SlowStore};
+
+/// An operation of [`CacheStore`](crate::CacheStore).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[expect(missing_docs, reason = "each is the method with this name")]
+pub enum Operation {
+    Get,
+    Set,
+    Remove,
+    GetMany,
+    SetMany,
+    RemoveMany,
+    RemovePrefix,
+    Clear,
+    Claim,
+    Fill,
+    Release,
+}
+
+impl Operation {
+    /// All of them.
+    ///
+    /// ```
+    /// use cache_core::testing::Operation;
+    ///
+    /// assert!(Operation::ALL.contains(&Operation::Claim));
+    /// ```
+    pub const ALL: [Self; 11] = [
+        Self::Get,
+        Self::Set,
+        Self::Remove,
+        Self::GetMany,
+        Self::SetMany,
+        Self::RemoveMany,
+        Self::RemovePrefix,
+        Self::Clear,
+        Self::Claim,
+        Self::Fill,
+        Self::Release,
+    ];
+}
+
+#[cfg(test)]
+mod tests;
