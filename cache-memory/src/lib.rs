@@ -90,6 +90,8 @@ mod eviction;
 #[cfg(any(feature = "quick-cache", feature = "moka"))]
 mod hash;
 #[cfg(any(feature = "quick-cache", feature = "moka"))]
+mod inner;
+#[cfg(any(feature = "quick-cache", feature = "moka"))]
 mod leases;
 #[cfg(any(feature = "quick-cache", feature = "moka"))]
 mod slot;
