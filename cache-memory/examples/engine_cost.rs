@@ -153,11 +153,9 @@ fn bytes() {
 
     println!("heap bytes an entry, {ENTRIES} of them in a store of that capacity");
     row("HashMap<String, Arc>", |keys, value| {
-        let map: std::collections::HashMap<_, _> = keys
-            .iter()
+        keys.iter()
             .map(|key| (key.clone(), Arc::clone(value)))
-            .collect();
-        map
+            .collect::<HashMap<_, _>>()
     });
     row("quick_cache", |keys, value| {
         let cache = quick_cache::sync::Cache::new(ENTRIES);
