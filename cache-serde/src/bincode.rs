@@ -33,7 +33,7 @@ use crate::payload::Payload;
 /// use cache_core::Codec;
 /// use cache_serde::Bincode;
 ///
-/// let bytes = Bincode::new().encode(&(7_u32, "seven"))?;
+/// let bytes = Bincode::new().encode(&(7_u32, "seven".to_owned()))?;
 /// let value: (u32, String) = Bincode::new().decode(&bytes)?;
 /// assert_eq!(value, (7, "seven".into()));
 /// # Ok::<(), cache_core::Error>(())

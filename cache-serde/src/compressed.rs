@@ -23,6 +23,7 @@ use crate::{Framed, frame};
 /// of entries: by trying texts, the secret can be guessed piece by piece.
 ///
 /// ```
+/// # #[cfg(feature = "json")] {
 /// use cache_core::Codec;
 /// use cache_serde::{Compressed, Json};
 ///
@@ -32,6 +33,7 @@ use crate::{Framed, frame};
 /// assert!(bytes.len() < 200);
 /// assert_eq!(Codec::<String>::decode(&codec, &bytes)?, long);
 /// assert_eq!(Codec::<String>::decode(&Json::new(), &bytes)?, long);
+/// # }
 /// # Ok::<(), cache_core::Error>(())
 /// ```
 #[derive(Clone, Debug)]

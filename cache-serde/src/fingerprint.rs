@@ -37,7 +37,7 @@ use crate::trace::{Recorder, fnv};
 /// struct Swapped { debt: u32, credit: u32 }
 ///
 /// let fingerprint = Fingerprint::of::<Account>();
-/// assert_eq!(fingerprint.number(), 0x1ff2_a4e8_03d3_d6e3);
+/// assert_eq!(fingerprint.number(), 0xa89e_d85c_0354_d808);
 /// assert!(fingerprint.is_complete());
 /// assert_ne!(fingerprint, Fingerprint::of::<Swapped>());
 /// ```

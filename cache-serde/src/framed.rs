@@ -48,6 +48,7 @@ use crate::payload::Payload;
 /// | memory | the elements of all sequences and maps of a value that is read may take 16 bytes of memory for each byte of `max_bytes`; an element without a size, like `()`, counts as 256 |
 ///
 /// ```
+/// # #[cfg(feature = "json")] {
 /// use cache_core::{Codec, ErrorKind};
 /// use cache_serde::Json;
 ///
@@ -57,6 +58,7 @@ use crate::payload::Payload;
 ///
 /// let old = Json::new().schema(1).encode(&1_u64)?;
 /// assert!(Codec::<u64>::decode(&codec, &old).is_err());
+/// # }
 /// # Ok::<(), cache_core::Error>(())
 /// ```
 #[derive(Clone)]
@@ -103,7 +105,7 @@ impl<P> Framed<P> {
     }
 
     /// The most levels of nesting, when a value is written and when it is read; 128 unless it is
-    /// set.
+    /// set. JSON has at most 127.
     ///
     /// Every sequence, tuple, map, struct, newtype, enum and `Some` is a level; a tuple or struct
     /// variant is two. Each level takes stack, so that an unlimited depth would let one poisoned

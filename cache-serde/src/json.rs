@@ -15,13 +15,14 @@ use crate::payload::Payload;
 /// meaning.
 ///
 /// Finite floats come back as they were, bit for bit. Infinite ones and NaN are written as `null`,
-/// which is not a float when it is read. [`max_depth`](Framed::max_depth) can't be more than 128.
+/// which is not a float when it is read. [`max_depth`](Framed::max_depth) is at most 127
+/// levels, since `serde_json` reads no more.
 ///
 /// ```
 /// use cache_core::Codec;
 /// use cache_serde::Json;
 ///
-/// let bytes = Json::new().encode(&vec!["a", "b"])?;
+/// let bytes = Json::new().encode(&vec!["a".to_owned(), "b".to_owned()])?;
 /// assert_eq!(&bytes[20..], br#"["a","b"]"#);
 /// let names: Vec<String> = Json::new().decode(&bytes)?;
 /// assert_eq!(names, ["a", "b"]);
@@ -72,7 +73,7 @@ impl BareJson {
         self
     }
 
-    /// The most levels of nesting, 128 unless it is set. See [`Framed::max_depth`].
+    /// The most levels of nesting, 127 unless it is set to less. See [`Framed::max_depth`].
     #[must_use]
     pub fn max_depth(mut self, max_depth: usize) -> Self {
         self.limits.max_depth = max_depth;
@@ -100,6 +101,7 @@ impl Payload for JsonPayload {
     const ID: u8 = 1;
     const NAME: &'static str = "Json";
     const POSITIONAL: bool = false;
+    const MAX_DEPTH: usize = 127;
 
     fn write<V: Serialize>(value: &V, sink: &mut Sink) -> Result<(), BoxError> {
         Ok(serde_json::to_writer(sink, value)?)

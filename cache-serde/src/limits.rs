@@ -1,4 +1,3 @@
-use std::cell::Cell;
 use std::io;
 
 use bytes::Bytes;
@@ -6,7 +5,7 @@ use cache_core::{BoxError, Error, ErrorKind, Result};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::bounded::{Bounds, MEMORY_PER_BYTE, Shallow};
+use crate::bounded::{Bounds, MEMORY_PER_BYTE, Spent};
 use crate::payload::Payload;
 
 /// What a value may cost.
@@ -39,20 +38,16 @@ impl Limits {
         };
         // Most values are small, and take one allocation.
         sink.bytes.reserve(256 - header);
-        let written = P::write(
-            &Shallow {
-                value,
-                depth: self.max_depth,
-            },
-            &mut sink,
-        );
+        let spent = Spent::default();
+        let bounds = Bounds::new(&spent, self.max_depth.min(P::MAX_DEPTH), 0);
+        let written = P::write(&bounds.shallow(value), &mut sink);
         if sink.overflow || sink.bytes.len() > self.max_bytes {
             return Err(Error::with_cause(
                 ErrorKind::TooLarge,
                 format!("the value takes more than {} bytes", self.max_bytes),
             ));
         }
-        written.map_err(malformed)?;
+        written.map_err(|error| cause(&spent, error))?;
         Ok(sink.bytes)
     }
 
@@ -68,10 +63,14 @@ impl Limits {
     }
 
     pub(crate) fn read<P: Payload, V: DeserializeOwned>(&self, payload: &[u8]) -> Result<V> {
-        let memory = Cell::new(self.max_bytes.saturating_mul(MEMORY_PER_BYTE));
-        let bounds = Bounds::new(self.max_depth, &memory, payload.len());
-        P::read(bounds.seed(), payload).map_err(malformed)
+        let spent = Spent::memory(self.max_bytes.saturating_mul(MEMORY_PER_BYTE));
+        let bounds = Bounds::new(&spent, self.max_depth.min(P::MAX_DEPTH), payload.len());
+        P::read(bounds.seed(), payload).map_err(|error| cause(&spent, error))
     }
+}
+
+fn cause(spent: &Spent, error: BoxError) -> Error {
+    spent.exceeded().map_or_else(|| malformed(error), malformed)
 }
 
 /// The error of bytes, or of a value, that a codec can do nothing with.

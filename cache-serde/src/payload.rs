@@ -18,6 +18,9 @@ pub trait Payload: Clone + Default + Send + Sync + 'static {
     /// read as those of another.
     const POSITIONAL: bool;
 
+    /// The deepest nesting that the format's crate reads.
+    const MAX_DEPTH: usize = usize::MAX;
+
     /// Writes the value.
     ///
     /// # Errors

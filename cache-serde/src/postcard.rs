@@ -18,7 +18,7 @@ use crate::payload::Payload;
 /// use cache_core::Codec;
 /// use cache_serde::Postcard;
 ///
-/// let bytes = Postcard::new().encode(&(7_u32, "seven"))?;
+/// let bytes = Postcard::new().encode(&(7_u32, "seven".to_owned()))?;
 /// let value: (u32, String) = Postcard::new().decode(&bytes)?;
 /// assert_eq!(value, (7, "seven".into()));
 /// assert!(Codec::<(String, u32)>::decode(&Postcard::new(), &bytes).is_err());

@@ -5,7 +5,7 @@ use std::fmt;
 use serde::Deserializer;
 use serde::de::{DeserializeSeed, EnumAccess, Error, MapAccess, SeqAccess, VariantAccess, Visitor};
 
-use super::Bounds;
+use super::{Bounds, Exceeded};
 
 /// A deserializer, visitor, access or seed within bounds.
 pub(super) struct Bounded<'b, T> {
@@ -98,7 +98,7 @@ macro_rules! visits_nested {
     ($($method:ident: $access:ident),*) => {$(
         #[inline]
         fn $method<A: $access<'de>>(self, access: A) -> Result<V::Value, A::Error> {
-            self.inner.$method(Bounded::new(access, self.bounds.deeper()?))
+            self.inner.$method(Bounded::new(access, self.bounds.deeper(1).map_err(Exceeded::reading)?))
         }
     )*};
 }
@@ -155,7 +155,9 @@ impl<'de, A: SeqAccess<'de>> SeqAccess<'de> for Bounded<'_, A> {
         &mut self,
         seed: T,
     ) -> Result<Option<T::Value>, A::Error> {
-        self.bounds.element::<T::Value, A::Error>()?;
+        self.bounds
+            .element::<T::Value>()
+            .map_err(Exceeded::reading)?;
         self.inner
             .next_element_seed(Bounded::new(seed, self.bounds))
     }
@@ -164,7 +166,7 @@ impl<'de, A: SeqAccess<'de>> SeqAccess<'de> for Bounded<'_, A> {
     fn size_hint(&self) -> Option<usize> {
         self.inner
             .size_hint()
-            .map(|hint| hint.min(self.bounds.payload))
+            .map(|hint| hint.min(self.bounds.reserve))
     }
 }
 
@@ -176,13 +178,17 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for Bounded<'_, A> {
         &mut self,
         seed: K,
     ) -> Result<Option<K::Value>, A::Error> {
-        self.bounds.element::<K::Value, A::Error>()?;
+        self.bounds
+            .element::<K::Value>()
+            .map_err(Exceeded::reading)?;
         self.inner.next_key_seed(Bounded::new(seed, self.bounds))
     }
 
     #[inline]
     fn next_value_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<T::Value, A::Error> {
-        self.bounds.element::<T::Value, A::Error>()?;
+        self.bounds
+            .element::<T::Value>()
+            .map_err(Exceeded::reading)?;
         self.inner.next_value_seed(Bounded::new(seed, self.bounds))
     }
 
@@ -190,7 +196,7 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for Bounded<'_, A> {
     fn size_hint(&self) -> Option<usize> {
         self.inner
             .size_hint()
-            .map(|hint| hint.min(self.bounds.payload))
+            .map(|hint| hint.min(self.bounds.reserve))
     }
 }
 

@@ -19,47 +19,55 @@ pub(crate) const MEMORY_PER_BYTE: usize = 16;
 /// What an element without a size costs: a length of 2^40 of them must not keep a processor busy.
 const SIZELESS: usize = 256;
 
-/// A value that fails to serialize if it is nested deeper than `depth`.
-pub(crate) struct Shallow<'a, T: ?Sized> {
-    pub(crate) value: &'a T,
-    pub(crate) depth: usize,
+/// What a payload is read or written with.
+#[derive(Default)]
+pub(crate) struct Spent {
+    /// Bytes of memory left, for all levels together.
+    memory: Cell<usize>,
+    exceeded: Cell<Option<&'static str>>,
 }
 
-impl<T: Serialize + ?Sized> Serialize for Shallow<'_, T> {
-    #[inline]
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.value
-            .serialize(ser::Bounded::new(serializer, self.depth))
+impl Spent {
+    pub(crate) fn memory(left: usize) -> Self {
+        Self {
+            memory: Cell::new(left),
+            exceeded: Cell::default(),
+        }
     }
-}
 
-/// Deserializes a value within bounds.
-pub(crate) struct Seed<'b, V> {
-    bounds: Bounds<'b>,
-    value: PhantomData<V>,
+    /// The bound that was hit, if one was. Not every format keeps the messages of errors.
+    pub(crate) fn exceeded(&self) -> Option<&'static str> {
+        self.exceeded.get()
+    }
 }
 
 /// What is left to the rest of a payload.
 #[derive(Clone, Copy)]
 pub(crate) struct Bounds<'b> {
+    spent: &'b Spent,
     /// Levels of nesting.
     depth: usize,
-    /// Bytes of memory, for all levels together.
-    memory: &'b Cell<usize>,
-    /// The size of the payload: a length prefix that says more is a lie, and nothing is
-    /// allocated for it.
-    payload: usize,
+    /// The most elements that memory is reserved for: a length prefix that says more than the
+    /// payload has bytes is a lie.
+    reserve: usize,
     /// Whether the payload, rather than the type, says how many elements there are.
     growing: bool,
 }
 
 impl<'b> Bounds<'b> {
-    pub(crate) fn new(depth: usize, memory: &'b Cell<usize>, payload: usize) -> Self {
+    pub(crate) fn new(spent: &'b Spent, depth: usize, reserve: usize) -> Self {
         Self {
+            spent,
             depth,
-            memory,
-            payload,
+            reserve,
             growing: true,
+        }
+    }
+
+    pub(crate) fn shallow<V: ?Sized>(self, value: &V) -> Shallow<'_, 'b, V> {
+        Shallow {
+            value,
+            bounds: self,
         }
     }
 
@@ -70,29 +78,68 @@ impl<'b> Bounds<'b> {
         }
     }
 
-    fn deeper<E: serde::de::Error>(mut self) -> Result<Self, E> {
-        self.depth = self
-            .depth
-            .checked_sub(1)
-            .ok_or_else(|| E::custom(TOO_DEEP))?;
+    #[inline]
+    fn deeper(mut self, levels: usize) -> Result<Self, Exceeded> {
+        self.depth = self.left(self.depth, levels, "nested too deep")?;
         Ok(self)
     }
 
     #[inline]
-    fn element<T, E: serde::de::Error>(self) -> Result<(), E> {
-        if !self.growing {
-            return Ok(());
+    fn element<T>(self) -> Result<(), Exceeded> {
+        if self.growing {
+            let cost = if size_of::<T>() == 0 {
+                SIZELESS
+            } else {
+                size_of::<T>()
+            };
+            let message = "its elements take too much memory";
+            self.spent
+                .memory
+                .set(self.left(self.spent.memory.get(), cost, message)?);
         }
-        let cost = if size_of::<T>() == 0 {
-            SIZELESS
-        } else {
-            size_of::<T>()
-        };
-        let left = self.memory.get().checked_sub(cost);
-        self.memory
-            .set(left.ok_or_else(|| E::custom("its elements take too much memory"))?);
         Ok(())
     }
+
+    #[inline]
+    fn left(self, from: usize, cost: usize, message: &'static str) -> Result<usize, Exceeded> {
+        from.checked_sub(cost).ok_or_else(|| {
+            self.spent.exceeded.set(Some(message));
+            Exceeded(message)
+        })
+    }
+}
+
+/// A bound was hit.
+struct Exceeded(&'static str);
+
+impl Exceeded {
+    fn reading<E: serde::de::Error>(self) -> E {
+        E::custom(self.0)
+    }
+
+    fn writing<E: serde::ser::Error>(self) -> E {
+        E::custom(self.0)
+    }
+}
+
+/// A value that fails to serialize out of bounds.
+pub(crate) struct Shallow<'a, 'b, V: ?Sized> {
+    value: &'a V,
+    bounds: Bounds<'b>,
+}
+
+impl<V: Serialize + ?Sized> Serialize for Shallow<'_, '_, V> {
+    #[inline]
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.value
+            .serialize(ser::Bounded::new(serializer, self.bounds))
+    }
+}
+
+/// Deserializes a value within bounds.
+pub(crate) struct Seed<'b, V> {
+    bounds: Bounds<'b>,
+    value: PhantomData<V>,
 }
 
 impl<'de, V: DeserializeOwned> DeserializeSeed<'de> for Seed<'_, V> {
@@ -103,5 +150,3 @@ impl<'de, V: DeserializeOwned> DeserializeSeed<'de> for Seed<'_, V> {
         V::deserialize(de::Bounded::new(deserializer, self.bounds))
     }
 }
-
-const TOO_DEEP: &str = "nested too deep";

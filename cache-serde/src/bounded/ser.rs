@@ -4,40 +4,35 @@
 //! The levels are those that the deserializer of this crate counts.
 
 use serde::ser::{
-    Error, SerializeMap, SerializeSeq, SerializeStruct, SerializeStructVariant, SerializeTuple,
+    SerializeMap, SerializeSeq, SerializeStruct, SerializeStructVariant, SerializeTuple,
     SerializeTupleStruct, SerializeTupleVariant,
 };
 use serde::{Serialize, Serializer};
 
-use super::{Shallow, TOO_DEEP};
+use super::{Bounds, Exceeded, Shallow};
 
-/// A serializer, or what it makes of a compound value, that has `depth` levels left.
-pub(super) struct Bounded<T> {
+/// A serializer, or what it makes of a compound value, within bounds.
+pub(super) struct Bounded<'b, T> {
     inner: T,
-    depth: usize,
+    bounds: Bounds<'b>,
 }
 
-impl<T> Bounded<T> {
+impl<'b, T> Bounded<'b, T> {
     #[inline]
-    pub(super) fn new(inner: T, depth: usize) -> Self {
-        Self { inner, depth }
+    pub(super) fn new(inner: T, bounds: Bounds<'b>) -> Self {
+        Self { inner, bounds }
     }
 }
 
-impl<S: Serializer> Bounded<S> {
+impl<'b, S: Serializer> Bounded<'b, S> {
     #[inline]
-    fn deeper(&self, levels: usize) -> Result<usize, S::Error> {
-        self.depth
-            .checked_sub(levels)
-            .ok_or_else(|| S::Error::custom(TOO_DEEP))
+    fn deeper(&self, levels: usize) -> Result<Bounds<'b>, S::Error> {
+        self.bounds.deeper(levels).map_err(Exceeded::writing)
     }
 
     #[inline]
-    fn shallow<'a, T: ?Sized>(&self, value: &'a T) -> Result<Shallow<'a, T>, S::Error> {
-        Ok(Shallow {
-            value,
-            depth: self.deeper(1)?,
-        })
+    fn shallow<'a, T: ?Sized>(&self, value: &'a T) -> Result<Shallow<'a, 'b, T>, S::Error> {
+        Ok(self.deeper(1)?.shallow(value))
     }
 }
 
@@ -54,22 +49,22 @@ macro_rules! compounds {
     ($($levels:literal $method:ident($($name:ident: $type:ty),*) -> $compound:ident)*) => {$(
         #[inline]
         fn $method(self, $($name: $type),*) -> Result<Self::$compound, S::Error> {
-            let depth = self.deeper($levels)?;
-            Ok(Bounded::new(self.inner.$method($($name),*)?, depth))
+            let bounds = self.deeper($levels)?;
+            Ok(Bounded::new(self.inner.$method($($name),*)?, bounds))
         }
     )*};
 }
 
-impl<S: Serializer> Serializer for Bounded<S> {
+impl<'b, S: Serializer> Serializer for Bounded<'b, S> {
     type Ok = S::Ok;
     type Error = S::Error;
-    type SerializeSeq = Bounded<S::SerializeSeq>;
-    type SerializeTuple = Bounded<S::SerializeTuple>;
-    type SerializeTupleStruct = Bounded<S::SerializeTupleStruct>;
-    type SerializeTupleVariant = Bounded<S::SerializeTupleVariant>;
-    type SerializeMap = Bounded<S::SerializeMap>;
-    type SerializeStruct = Bounded<S::SerializeStruct>;
-    type SerializeStructVariant = Bounded<S::SerializeStructVariant>;
+    type SerializeSeq = Bounded<'b, S::SerializeSeq>;
+    type SerializeTuple = Bounded<'b, S::SerializeTuple>;
+    type SerializeTupleStruct = Bounded<'b, S::SerializeTupleStruct>;
+    type SerializeTupleVariant = Bounded<'b, S::SerializeTupleVariant>;
+    type SerializeMap = Bounded<'b, S::SerializeMap>;
+    type SerializeStruct = Bounded<'b, S::SerializeStruct>;
+    type SerializeStructVariant = Bounded<'b, S::SerializeStructVariant>;
 
     scalars! {
         serialize_bool(v: bool)
@@ -158,7 +153,7 @@ impl<S: Serializer> Serializer for Bounded<S> {
 
 macro_rules! compound {
     ($trait:ident: $($method:ident($($name:ident: $type:ty),*))*) => {
-        impl<C: $trait> $trait for Bounded<C> {
+        impl<C: $trait> $trait for Bounded<'_, C> {
             type Ok = C::Ok;
             type Error = C::Error;
 
@@ -168,7 +163,7 @@ macro_rules! compound {
                 $($name: $type,)*
                 value: &T,
             ) -> Result<(), C::Error> {
-                self.inner.$method($($name,)* &Shallow { value, depth: self.depth })
+                self.inner.$method($($name,)* &self.bounds.shallow(value))
             })*
 
             #[inline]
