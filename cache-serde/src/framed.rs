@@ -16,6 +16,9 @@ use crate::payload::Payload;
 /// A codec that puts a frame around its payload: [`Json`](crate::Json),
 /// [`Postcard`](crate::Postcard) or [`Bincode`](crate::Bincode).
 ///
+/// A codec serves values of any number of types. It remembers the fingerprint of the first; of
+/// others it is looked up in a map of the process, under a lock. So give each store its own codec.
+///
 /// # The frame
 ///
 /// Numbers are little-endian. This is version 1.
@@ -45,7 +48,7 @@ use crate::payload::Payload;
 /// |---|---|
 /// | [`max_bytes`](Self::max_bytes) | an entry, and the same when it is expanded |
 /// | [`max_depth`](Self::max_depth) | nesting, when it is written and when it is read |
-/// | memory | the elements of all sequences and maps of a value that is read may take 16 bytes of memory for each byte of `max_bytes`; an element without a size, like `()`, counts as 256 |
+/// | memory | the elements of all sequences and maps of a value that is read may take 16 bytes of memory for each byte of `max_bytes`; an element without a size, like `()`, counts as 256. What containers add of their own comes on top |
 ///
 /// ```
 /// # #[cfg(feature = "json")] {

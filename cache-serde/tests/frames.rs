@@ -123,6 +123,9 @@ fn another_schema_number_is_refused() {
     check(Json::new().schema(1), Json::new().schema(2));
     check(Postcard::new(), Postcard::new().schema(2));
     check(Bincode::new().schema(1), Bincode::new());
+    let used = Postcard::new();
+    used.encode(&value()).expect("encoded");
+    check(used.clone(), used.schema(2));
 }
 
 #[test]

@@ -53,6 +53,8 @@ fn bombs<V: Serialize + DeserializeOwned + Default + 'static>(most: usize) {
         ] {
             let payload = [length, &rest].concat();
             let peak = peak::<V, C>(codec, &seal(&like, &payload, false));
+            // Nothing is reserved for elements that can't be there.
+            let most = if rest.is_empty() { 1 << 14 } else { most };
             assert!(peak <= most, "{}: {peak} bytes", std::any::type_name::<V>());
         }
     }
