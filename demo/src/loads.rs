@@ -59,7 +59,7 @@ impl Drop for Load<'_> {
     }
 }
 
-/// One write that is going on, from before it reaches the source until the cache has been told.
+/// One write that is going on, from before it reaches the source until after the cache has been told.
 pub(crate) struct Overtaking<'a>(Option<&'a Loads>);
 
 impl<'a> Overtaking<'a> {

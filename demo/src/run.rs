@@ -126,16 +126,16 @@ async fn client(clients: Arc<Clients>) -> Seen {
                 stock: (n % 500) as u32,
             };
             let began = Instant::now();
-            let overtaking = clients.source.overtake_loads(id);
-            let answer = clients.cache.write(id, change).await;
-            drop(overtaking);
-            match answer {
+            let _overtaking = clients.source.overtake_loads(id);
+            match clients.cache.write(id, change).await {
                 Ok(version) => {
                     seen.write(began.elapsed());
                     clients.acknowledged.acknowledge(id, version);
                 }
                 Err(error) => seen.error(error),
             }
+            // A load that the write has overtaken may not have reached the source yet.
+            yield_now().await;
         } else {
             let oldest_allowed = clients.acknowledged.oldest_allowed(id);
             let began = Instant::now();
