@@ -12,14 +12,33 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::waits::Node;
-use crate::{Lease, Outcome, Result};
+use crate::{Error, Lease, Outcome, Result};
 
-/// What a load ends with; everybody who waits for it gets a copy.
+/// What a request, or a load that many requests share, ends with.
 #[derive(Clone)]
 pub(crate) struct Landing<V> {
     pub(crate) result: Result<Option<V>>,
     /// What it was for the caller that began the flight.
     pub(crate) outcome: Outcome,
+}
+
+impl<V> Landing<V> {
+    pub(crate) fn failed(error: Error) -> Self {
+        Self {
+            result: Err(error),
+            outcome: Outcome::Failed,
+        }
+    }
+
+    /// What it is for those who joined later.
+    pub(crate) fn shared(self) -> Self {
+        let outcome = if self.result.is_ok() {
+            Outcome::Coalesced
+        } else {
+            Outcome::Failed
+        };
+        Self { outcome, ..self }
+    }
 }
 
 /// The loads in progress of one cache, at most one per key.
