@@ -86,7 +86,8 @@ struct State<V> {
 enum Stage<V> {
     Led,
     Vacant,
-    Landed(Landing<V>),
+    // In an `Arc`, because cloning a value is the user's code, which is not to run under the lock.
+    Landed(Arc<Landing<V>>),
 }
 
 /// A place on a flight.
@@ -290,7 +291,7 @@ impl<V> Lead<V> {
     /// Gives everybody the result. The flight ends when the lead is dropped; until then newcomers
     /// get the result as well.
     pub(crate) fn land(&self, landing: Landing<V>) {
-        self.0.flight.lock().stage = Stage::Landed(landing);
+        self.0.flight.lock().stage = Stage::Landed(Arc::new(landing));
         self.0.flight.changed.notify_waiters();
     }
 }
@@ -329,14 +330,14 @@ impl<V: Clone> Follow<V> {
     pub(crate) async fn wait(&self) -> Followed<V> {
         let landed = self.0.flight.wait(|state| match &state.stage {
             Stage::Led => None,
-            Stage::Landed(landing) => Some(Some(landing.clone())),
+            Stage::Landed(landing) => Some(Some(Arc::clone(landing))),
             Stage::Vacant => {
                 state.stage = Stage::Led;
                 Some(None)
             }
         });
         match landed.await {
-            Some(landing) => Followed::Landed(landing),
+            Some(landing) => Followed::Landed(Landing::clone(&landing)),
             None => {
                 let Place {
                     flights,

@@ -19,7 +19,11 @@ impl<S: CacheStore, O: Observer> Engine<S, O> {
     /// What the store has, and nothing more.
     pub(crate) async fn get(&self, key: &Key<'_>) -> Result<Option<S::Value>> {
         let began = self.began();
-        let answer = match self.seen(self.store.get(key).await) {
+        let found = match self.store.get_now(key) {
+            Poll::Ready(found) => Ok(found),
+            Poll::Pending => self.store.get(key).await,
+        };
+        let answer = match self.seen(found) {
             Seen::Answer(answer) => answer,
             Seen::Ask(_) => Landing {
                 result: Ok(None),
