@@ -33,21 +33,9 @@ pub(crate) struct Candidate {
 }
 
 pub(crate) const CANDIDATES: &[Candidate] = &[
-    Candidate {
-        name: "raw quick_cache",
-        to: "raw quick_cache",
-        make: raw_quick,
-    },
-    Candidate {
-        name: "MemoryStore, get_now",
-        to: "raw quick_cache",
-        make: || store(memory()),
-    },
-    Candidate {
-        name: "CacheAside<MemoryStore>",
-        to: "raw quick_cache",
-        make: || aside(memory()),
-    },
+    Candidate { name: "raw quick_cache", to: "raw quick_cache", make: raw_quick },
+    Candidate { name: "MemoryStore, get_now", to: "raw quick_cache", make: || store(memory()) },
+    Candidate { name: "CacheAside<MemoryStore>", to: "raw quick_cache", make: || aside(memory()) },
     Candidate {
         name: "ReadThrough<MemoryStore>",
         to: "raw quick_cache",
@@ -63,30 +51,16 @@ pub(crate) const CANDIDATES: &[Candidate] = &[
         to: "raw quick_cache",
         make: || through(memory().shared()),
     },
-    Candidate {
-        name: "raw moka",
-        to: "raw moka",
-        make: raw_moka,
-    },
-    Candidate {
-        name: "MokaStore, get_now",
-        to: "raw moka",
-        make: || store(moka()),
-    },
-    Candidate {
-        name: "ReadThrough<MokaStore>",
-        to: "raw moka",
-        make: || through(moka()),
-    },
+    Candidate { name: "raw moka", to: "raw moka", make: raw_moka },
+    Candidate { name: "MokaStore, get_now", to: "raw moka", make: || store(moka()) },
+    Candidate { name: "ReadThrough<MokaStore>", to: "raw moka", make: || through(moka()) },
 ];
 
 /// 21 bytes each. They live as long as the program, so that candidates can borrow them.
 pub(crate) fn keys() -> &'static [&'static str] {
     static ALL: OnceLock<Vec<&'static str>> = OnceLock::new();
     ALL.get_or_init(|| {
-        (0..KEYS)
-            .map(|n| &*Box::leak(format!("user:profile:{n:08}").into_boxed_str()))
-            .collect()
+        (0..KEYS).map(|n| &*Box::leak(format!("user:profile:{n:08}").into_boxed_str())).collect()
     })
 }
 
@@ -103,11 +77,7 @@ fn raw_quick() -> Ask {
     for key in keys() {
         cache.insert((*key).to_owned(), value());
     }
-    Box::new(move |keys| {
-        keys.iter()
-            .filter(|key| black_box(cache.get(**key)).is_some())
-            .count()
-    })
+    Box::new(move |keys| keys.iter().filter(|key| black_box(cache.get(**key)).is_some()).count())
 }
 
 fn raw_moka() -> Ask {
@@ -115,11 +85,7 @@ fn raw_moka() -> Ask {
     for key in keys() {
         cache.insert((*key).to_owned(), value());
     }
-    Box::new(move |keys| {
-        keys.iter()
-            .filter(|key| black_box(cache.get(**key)).is_some())
-            .count()
-    })
+    Box::new(move |keys| keys.iter().filter(|key| black_box(cache.get(**key)).is_some()).count())
 }
 
 fn memory() -> MemoryStore<Arc<Value>> {

@@ -46,10 +46,7 @@ fn order() -> Vec<&'static str> {
 
 fn time() {
     let order = order();
-    let mut asks: Vec<_> = CANDIDATES
-        .iter()
-        .map(|candidate| (candidate.make)())
-        .collect();
+    let mut asks: Vec<_> = CANDIDATES.iter().map(|candidate| (candidate.make)()).collect();
     let mut nanos = vec![Vec::with_capacity(ROUNDS); CANDIDATES.len()];
     for _ in 0..ROUNDS {
         for (ask, nanos) in asks.iter_mut().zip(&mut nanos) {
@@ -62,11 +59,7 @@ fn time() {
     println!("| hit | ns, median | to its engine, median of {ROUNDS} rounds |\n|---|---:|---:|");
     for (at, candidate) in CANDIDATES.iter().enumerate() {
         let base = &nanos[position(candidate.to)];
-        let ratios = nanos[at]
-            .iter()
-            .zip(base)
-            .map(|(own, base)| own / base)
-            .collect();
+        let ratios = nanos[at].iter().zip(base).map(|(own, base)| own / base).collect();
         let (median_ns, ratio) = (median(nanos[at].clone()), median(ratios));
         println!("| {} | {median_ns:.1} | {ratio:.2} |", candidate.name);
     }
@@ -79,13 +72,8 @@ fn instructions() -> ExitCode {
     };
     let count = |name: &str, hits: usize| -> Option<u64> {
         let mut command = Command::new("valgrind");
-        command
-            .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
-            .arg(&own);
-        let output = command
-            .args(["hits", name, &hits.to_string()])
-            .output()
-            .ok()?;
+        command.args(["--tool=callgrind", "--callgrind-out-file=/dev/null"]).arg(&own);
+        let output = command.args(["hits", name, &hits.to_string()]).output().ok()?;
         let text = String::from_utf8_lossy(&output.stderr).into_owned();
         let line = text.lines().find(|line| line.contains("Collected :"))?;
         line.rsplit(' ').next()?.parse().ok()
@@ -118,18 +106,11 @@ fn run(name: &str, hits: usize) -> ExitCode {
     };
     let (order, mut ask) = (order(), (candidate.make)());
     let found: usize = (0..hits / HITS_PER_ROUND).map(|_| ask(&order)).sum();
-    if found == hits {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    }
+    if found == hits { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 fn position(name: &str) -> usize {
-    CANDIDATES
-        .iter()
-        .position(|candidate| candidate.name == name)
-        .expect("a candidate")
+    CANDIDATES.iter().position(|candidate| candidate.name == name).expect("a candidate")
 }
 
 fn median(mut figures: Vec<f64>) -> f64 {

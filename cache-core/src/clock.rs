@@ -52,36 +52,21 @@ impl Clock {
             tick(Arc::downgrade(&coarse));
             coarse
         });
-        Self {
-            coarse,
-            manual: false,
-        }
+        Self { coarse, manual: false }
     }
 
     /// A clock that stands still until a test moves it.
     #[must_use]
     pub fn manual() -> (Self, ManualClock) {
         // Not zero, so that a test can also look back.
-        let coarse = Arc::new(AtomicU64::new(
-            Duration::from_secs(1 << 20).as_nanos() as u64
-        ));
-        (
-            Self {
-                coarse: Arc::clone(&coarse),
-                manual: true,
-            },
-            ManualClock { coarse },
-        )
+        let coarse = Arc::new(AtomicU64::new(Duration::from_secs(1 << 20).as_nanos() as u64));
+        (Self { coarse: Arc::clone(&coarse), manual: true }, ManualClock { coarse })
     }
 
     /// The exact time.
     #[must_use]
     pub fn now(&self) -> Moment {
-        if self.manual {
-            self.coarse()
-        } else {
-            Moment(elapsed())
-        }
+        if self.manual { self.coarse() } else { Moment(elapsed()) }
     }
 
     /// The time of the last tick.
@@ -100,10 +85,7 @@ impl Default for Clock {
 
 impl fmt::Debug for Clock {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Clock")
-            .field("manual", &self.manual)
-            .field("now", &self.now())
-            .finish()
+        f.debug_struct("Clock").field("manual", &self.manual).field("now", &self.now()).finish()
     }
 }
 
@@ -139,9 +121,7 @@ impl ManualClock {
         // The closure always returns a value, so the update always succeeds.
         let _ = self
             .coarse
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |now| {
-                Some(now.saturating_add(by))
-            });
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |now| Some(now.saturating_add(by)));
     }
 }
 
@@ -181,11 +161,7 @@ pub(crate) fn nanos(duration: Duration) -> u64 {
 /// The reverse of [`nanos`]. What is left of `u64::MAX` after some years is still for ever, so that a
 /// hit need not tell the two apart.
 pub(crate) fn duration(nanos: u64) -> Duration {
-    if nanos > u64::MAX / 2 {
-        Duration::MAX
-    } else {
-        Duration::from_nanos(nanos)
-    }
+    if nanos > u64::MAX / 2 { Duration::MAX } else { Duration::from_nanos(nanos) }
 }
 
 #[cfg(test)]

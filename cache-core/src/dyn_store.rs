@@ -36,7 +36,7 @@ pub trait DynCacheStore<V>: Send + Sync + 'static {
     /// As [`CacheStore::fill`].
     async fn dyn_fill(&self, lease: Lease, value: Option<V>, options: SetOptions) -> Result<Fill>;
     /// As [`CacheStore::release`].
-    async fn dyn_release(&self, lease: Lease) -> Result<()>;
+    async fn dyn_release(&self, lease: Lease) -> Result<bool>;
     /// As [`CacheStore::capabilities`].
     fn dyn_capabilities(&self) -> Capabilities;
 }
@@ -95,7 +95,7 @@ impl<S: CacheStore> DynCacheStore<S::Value> for S {
         self.fill(lease, value, options).await
     }
 
-    async fn dyn_release(&self, lease: Lease) -> Result<()> {
+    async fn dyn_release(&self, lease: Lease) -> Result<bool> {
         self.release(lease).await
     }
 
@@ -187,7 +187,7 @@ impl<V: Clone + Send + Sync + 'static> CacheStore for SharedStore<V> {
         self.0.dyn_fill(lease, value, options).await
     }
 
-    async fn release(&self, lease: Lease) -> Result<()> {
+    async fn release(&self, lease: Lease) -> Result<bool> {
         self.0.dyn_release(lease).await
     }
 

@@ -222,11 +222,7 @@ impl Version {
 
 impl fmt::Debug for Version {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if *self == Self::UNKNOWN {
-            f.write_str("unknown")
-        } else {
-            write!(f, "v{:x}", self.0)
-        }
+        if *self == Self::UNKNOWN { f.write_str("unknown") } else { write!(f, "v{:x}", self.0) }
     }
 }
 
@@ -284,11 +280,7 @@ impl SetOptions {
     /// Fresh for `ttl`, then gone.
     #[must_use]
     pub fn ttl(ttl: Duration) -> Self {
-        Self {
-            ttl: rounded_up(ttl),
-            stale_for: Duration::ZERO,
-            load_time: LoadTime::UNKNOWN,
-        }
+        Self { ttl: rounded_up(ttl), stale_for: Duration::ZERO, load_time: LoadTime::UNKNOWN }
     }
 
     /// Fresh until it is removed or evicted.
@@ -336,21 +328,14 @@ impl SetOptions {
     /// [`ErrorKind::InvalidOption`], naming `ttl`.
     pub fn check(&self) -> Result<()> {
         if self.usable_for().is_zero() {
-            return Err(Error::with_cause(
-                ErrorKind::InvalidOption,
-                "ttl: must not be zero",
-            ));
+            return Err(Error::with_cause(ErrorKind::InvalidOption, "ttl: must not be zero"));
         }
         Ok(())
     }
 }
 
 fn rounded_up(lifetime: Duration) -> Duration {
-    if lifetime.is_zero() {
-        lifetime
-    } else {
-        lifetime.max(SHORTEST)
-    }
+    if lifetime.is_zero() { lifetime } else { lifetime.max(SHORTEST) }
 }
 
 #[cfg(test)]
@@ -359,19 +344,12 @@ mod tests {
 
     #[test]
     fn a_lifetime_below_a_millisecond_is_rounded_up() {
-        assert_eq!(
-            SetOptions::ttl(Duration::from_nanos(1)).fresh_for(),
-            SHORTEST
-        );
+        assert_eq!(SetOptions::ttl(Duration::from_nanos(1)).fresh_for(), SHORTEST);
     }
 
     #[test]
     fn for_ever_does_not_age() {
-        let entry = Entry::aged(
-            Some(1),
-            &SetOptions::forever(),
-            Duration::from_secs(u64::MAX / 2),
-        );
+        let entry = Entry::aged(Some(1), &SetOptions::forever(), Duration::from_secs(u64::MAX / 2));
         assert_eq!(entry.expect("usable").usable_for(), Duration::MAX);
     }
 

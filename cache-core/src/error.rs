@@ -87,10 +87,7 @@ impl Error {
     /// An error with the error, or the message, that brought it about.
     #[must_use]
     pub fn with_cause(kind: ErrorKind, cause: impl Into<BoxError>) -> Self {
-        Self(Arc::new(Inner {
-            kind,
-            cause: Some(cause.into()),
-        }))
+        Self(Arc::new(Inner { kind, cause: Some(cause.into()) }))
     }
 
     /// The kind of error.
@@ -127,10 +124,7 @@ impl fmt::Display for Error {
 
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Error")
-            .field("kind", &self.0.kind)
-            .field("cause", &self.0.cause)
-            .finish()
+        f.debug_struct("Error").field("kind", &self.0.kind).field("cause", &self.0.cause).finish()
     }
 }
 

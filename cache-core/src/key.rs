@@ -42,6 +42,10 @@ impl<'a> Key<'a> {
     #[must_use]
     pub fn join(parts: &[&dyn CacheKey]) -> Key<'static> {
         let mut key = SmolStrBuilder::new();
+        if parts.is_empty() {
+            // Which no part spells: one empty part is another key.
+            key.push('%');
+        }
         for (i, part) in parts.iter().enumerate() {
             if i > 0 {
                 key.push(':');
@@ -64,11 +68,7 @@ pub(crate) fn escape(part: &str, key: &mut SmolStrBuilder) {
     let mut rest = part;
     while let Some(at) = rest.find([':', '%']) {
         key.push_str(&rest[..at]);
-        key.push_str(if rest.as_bytes()[at] == b':' {
-            "%3A"
-        } else {
-            "%25"
-        });
+        key.push_str(if rest.as_bytes()[at] == b':' { "%3A" } else { "%25" });
         rest = &rest[at + 1..];
     }
     key.push_str(rest);
@@ -202,9 +202,7 @@ macro_rules! displayed {
         }
     )*};
 }
-displayed!(
-    i8, i16, i32, i64, i128, isize, u8, u16, u32, u64, u128, usize, bool, char
-);
+displayed!(i8, i16, i32, i64, i128, isize, u8, u16, u32, u64, u128, usize, bool, char);
 
 macro_rules! joined {
     ($($part:ident)*) => {
@@ -234,10 +232,7 @@ mod tests {
             for b in awkward {
                 assert!(seen.insert((a, b).key().to_string()), "{a:?}, {b:?}");
                 for c in awkward {
-                    assert!(
-                        seen.insert((a, b, c).key().to_string()),
-                        "{a:?}, {b:?}, {c:?}"
-                    );
+                    assert!(seen.insert((a, b, c).key().to_string()), "{a:?}, {b:?}, {c:?}");
                 }
             }
         }

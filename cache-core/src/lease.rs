@@ -18,10 +18,7 @@ pub struct Lease {
 impl Lease {
     /// A lease on `key`, told from all other leases on it by `token`.
     pub fn new(key: &str, token: u64) -> Self {
-        Self {
-            key: key.into(),
-            token,
-        }
+        Self { key: key.into(), token }
     }
 
     /// The key as the store that granted the lease spells it.

@@ -129,10 +129,7 @@ where
 
     async fn load(&self, key: K) -> Result<Option<V>, E> {
         let answer = (self.0)(vec![key.clone()]).await?;
-        Ok(answer
-            .into_iter()
-            .find(|(k, _)| k.key() == key.key())
-            .map(|(_, value)| value))
+        Ok(answer.into_iter().find(|(k, _)| k.key() == key.key()).map(|(_, value)| value))
     }
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::{Error, ErrorKind, Observer, Result, SetOptions, Silent};
 
 const DEFAULT_LOAD_TIMEOUT: Duration = Duration::from_secs(10);
+const DEFAULT_STORE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How a reading strategy treats what it reads. All strategies take the same options.
 ///
@@ -20,6 +21,7 @@ const DEFAULT_LOAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// | [`load_timeout`](Self::load_timeout) | 10 s | after which a load is given up |
 /// | [`wait_limit`](Self::wait_limit) | as `load_timeout` | how long to wait for somebody else's load |
 /// | [`lease`](Self::lease) | as `load_timeout` | after which others may load the key of an owner that is gone |
+/// | [`store_timeout`](Self::store_timeout) | 1 s | after which a store that does not answer has failed |
 /// | [`fail_closed`](Self::fail_closed) | open | what a read does when the store fails |
 /// | [`observer`](Self::observer) | [`Silent`] | who is told what happens |
 ///
@@ -41,6 +43,7 @@ pub struct ReadOptions<V, O = Silent> {
     ttl_of: Option<TtlOf<V>>,
     random: Random,
     pub(crate) load_timeout: Duration,
+    pub(crate) store_timeout: Duration,
     wait_limit: Option<Duration>,
     lease: Option<Duration>,
     pub(crate) fails_closed: bool,
@@ -61,6 +64,7 @@ impl<V> ReadOptions<V> {
             ttl_of: None,
             random: Arc::new(fastrand::f64),
             load_timeout: DEFAULT_LOAD_TIMEOUT,
+            store_timeout: DEFAULT_STORE_TIMEOUT,
             wait_limit: None,
             lease: None,
             fails_closed: false,
@@ -70,7 +74,7 @@ impl<V> ReadOptions<V> {
 }
 
 impl<V, O> ReadOptions<V, O> {
-    /// Shortens each lifetime by a random share of up to `jitter` (0 to 1), so that what was loaded
+    /// Shortens each lifetime by a random share of up to `jitter` (from 0 to below 1), so that what was loaded
     /// together does not expire together. It is drawn when a value is written, and never lengthens.
     #[must_use]
     pub fn jitter(mut self, jitter: f64) -> Self {
@@ -121,6 +125,14 @@ impl<V, O> ReadOptions<V, O> {
         self
     }
 
+    /// Treats a store that has not answered one operation after this long as one that failed. A store behind a
+    /// network has a shorter limit of its own; this is for those that have none.
+    #[must_use]
+    pub fn store_timeout(mut self, limit: Duration) -> Self {
+        self.store_timeout = limit;
+        self
+    }
+
     /// Returns the store's error to the reader when the store fails. By default reads go on as if
     /// nothing were stored, with at most one load per key at a time in each process.
     #[must_use]
@@ -146,6 +158,7 @@ impl<V, O> ReadOptions<V, O> {
             ttl_of: self.ttl_of,
             random: self.random,
             load_timeout: self.load_timeout,
+            store_timeout: self.store_timeout,
             wait_limit: self.wait_limit,
             lease: self.lease,
             fails_closed: self.fails_closed,
@@ -169,6 +182,7 @@ impl<V, O> ReadOptions<V, O> {
             ("load_timeout", Some(self.load_timeout)),
             ("wait_limit", self.wait_limit),
             ("lease", self.lease),
+            ("store_timeout", Some(self.store_timeout)),
         ] {
             if duration == Some(Duration::ZERO) {
                 return invalid(&format!("{name}: must not be zero"));
@@ -188,11 +202,7 @@ impl<V, O> ReadOptions<V, O> {
     /// How a value is to be stored; `None` if it is not.
     pub(crate) fn lifetime(&self, value: Option<&V>) -> Option<SetOptions> {
         let ttl = match value {
-            Some(value) => self
-                .ttl_of
-                .as_ref()
-                .and_then(|of| of(value))
-                .unwrap_or(self.ttl),
+            Some(value) => self.ttl_of.as_ref().and_then(|of| of(value)).unwrap_or(self.ttl),
             None => self.negative_ttl?,
         };
         (!ttl.is_zero()).then(|| SetOptions::ttl(self.jittered(ttl)))
@@ -226,6 +236,7 @@ impl<V, O> fmt::Debug for ReadOptions<V, O> {
             .field("jitter", &self.jitter)
             .field("negative_ttl", &self.negative_ttl)
             .field("load_timeout", &self.load_timeout)
+            .field("store_timeout", &self.store_timeout)
             .field("wait_limit", &self.waits_for())
             .field("lease", &self.lease_life())
             .field("fails_closed", &self.fails_closed)
@@ -251,9 +262,7 @@ mod tests {
 
     #[test]
     fn jitter_is_spread_evenly() {
-        let in_lower_half = lifetimes(0.2)
-            .filter(|ttl| *ttl < MINUTE.mul_f64(0.9))
-            .count();
+        let in_lower_half = lifetimes(0.2).filter(|ttl| *ttl < MINUTE.mul_f64(0.9)).count();
         // Five standard deviations of 100,000 fair coins.
         assert!(in_lower_half.abs_diff(50_000) < 800, "{in_lower_half}");
     }
@@ -261,10 +270,7 @@ mod tests {
     #[test]
     fn jitter_does_not_end_what_lives_for_ever() {
         let options = ReadOptions::<u8>::ttl(Duration::MAX).jitter(0.5);
-        assert_eq!(
-            options.lifetime(Some(&1)).expect("kept").fresh_for(),
-            Duration::MAX
-        );
+        assert_eq!(options.lifetime(Some(&1)).expect("kept").fresh_for(), Duration::MAX);
     }
 
     #[test]
@@ -272,10 +278,7 @@ mod tests {
         let options = ReadOptions::<u8>::ttl(MINUTE);
         assert!(options.lifetime(None).is_none());
         let options = options.negative_ttl(Duration::from_secs(1));
-        assert_eq!(
-            options.lifetime(None).expect("kept").fresh_for(),
-            Duration::from_secs(1)
-        );
+        assert_eq!(options.lifetime(None).expect("kept").fresh_for(), Duration::from_secs(1));
     }
 
     #[test]
@@ -291,6 +294,7 @@ mod tests {
             (options().load_timeout(zero), "load_timeout"),
             (options().wait_limit(zero), "wait_limit"),
             (options().lease(zero), "lease"),
+            (options().store_timeout(zero), "store_timeout"),
         ] {
             let error = options.check().expect_err(name);
             assert_eq!(error.kind(), ErrorKind::InvalidOption);

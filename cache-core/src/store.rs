@@ -210,21 +210,18 @@ pub trait CacheStore: Send + Sync + 'static {
         value: Option<Self::Value>,
         options: SetOptions,
     ) -> impl Future<Output = Result<Fill>> + Send {
-        async move {
-            self.set(lease.key(), value, options)
-                .await
-                .map(|()| Fill::Stored)
-        }
+        async move { self.set(lease.key(), value, options).await.map(|()| Fill::Stored) }
     }
 
-    /// Gives a lease back unused, so that others need not wait for its end.
+    /// Gives a lease back unused, so that others need not wait for its end; says whether it had held
+    /// until now, so that what was loaded under it has not been invalidated meanwhile.
     ///
     /// # Errors
     ///
     /// As [`remove`](Self::remove). The lease then ends by itself.
-    fn release(&self, lease: Lease) -> impl Future<Output = Result<()>> + Send {
+    fn release(&self, lease: Lease) -> impl Future<Output = Result<bool>> + Send {
         drop(lease);
-        async { Ok(()) }
+        async { Ok(true) }
     }
 
     /// What this store does beyond the defaults.
@@ -249,12 +246,7 @@ pub struct Capabilities {
 
 impl Capabilities {
     /// Everything that a store in this process can do.
-    pub const LOCAL: Self = Self {
-        fenced: true,
-        versioned: true,
-        prefix: true,
-        shared: false,
-    };
+    pub const LOCAL: Self = Self { fenced: true, versioned: true, prefix: true, shared: false };
 }
 
 /// Conveniences for users of a store. Nobody implements it; every store has them.
@@ -367,7 +359,7 @@ impl<S: CacheStore> CacheStore for Arc<S> {
         S::fill(self, lease, value, options).await
     }
 
-    async fn release(&self, lease: Lease) -> Result<()> {
+    async fn release(&self, lease: Lease) -> Result<bool> {
         S::release(self, lease).await
     }
 

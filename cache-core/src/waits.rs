@@ -57,9 +57,7 @@ impl Node {
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Arc<Self>>> {
-        self.waits_for
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.waits_for.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

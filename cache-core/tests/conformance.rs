@@ -28,10 +28,7 @@ store_conformance!(model_in_real_time, {
 store_conformance!(arc, model(Arc::new));
 store_conformance!(shared, model(CacheStoreExt::shared));
 store_conformance!(namespaced, model(|store| store.namespaced("shop")));
-store_conformance!(
-    namespaced_twice,
-    model(|store| store.namespaced("shop:*").namespaced("a%b"))
-);
+store_conformance!(namespaced_twice, model(|store| store.namespaced("shop:*").namespaced("a%b")));
 store_conformance!(namespaced_by_nothing, model(|store| store.namespaced("")));
 store_conformance!(encoded, {
     let (store, hands) = store::<Bytes>();
@@ -42,10 +39,7 @@ store_conformance!(slow, model(SlowStore::new));
 store_conformance!(recording, model(RecordingStore::new));
 store_conformance!(everything, {
     let (store, hands) = store::<Bytes>();
-    let store = Arc::new(store.namespaced("shop").encoded(Utf8))
-        .shared()
-        .namespaced("b")
-        .shared();
+    let store = Arc::new(store.namespaced("shop").encoded(Utf8)).shared().namespaced("b").shared();
     Subject::new(store).manual_clock(hands)
 });
 
@@ -57,22 +51,11 @@ store_conformance!(namespaces_of_one_store, {
 // Only the methods that every store has to have.
 store_conformance!(three_methods, {
     let (clock, hands) = Clock::manual();
-    Subject::new(Map {
-        clock,
-        map: Mutex::default(),
-    })
-    .manual_clock(hands)
+    Subject::new(Map { clock, map: Mutex::default() }).manual_clock(hands)
 });
 store_conformance!(three_methods_namespaced, {
     let (clock, hands) = Clock::manual();
-    Subject::new(
-        Map {
-            clock,
-            map: Mutex::default(),
-        }
-        .namespaced("shop"),
-    )
-    .manual_clock(hands)
+    Subject::new(Map { clock, map: Mutex::default() }.namespaced("shop")).manual_clock(hands)
 });
 
 fn store<V>() -> (ModelStore<V>, ManualClock) {
@@ -88,8 +71,7 @@ fn model<S: CacheStore<Value = u64>>(wrap: impl FnOnce(ModelStore<u64>) -> S) ->
 fn one_store() -> ModelStore<String> {
     static ONE: Mutex<Option<ModelStore<String>>> = Mutex::new(None);
     let mut one = ONE.lock().unwrap();
-    one.get_or_insert_with(|| ModelStore::new(Clock::system()))
-        .clone()
+    one.get_or_insert_with(|| ModelStore::new(Clock::system())).clone()
 }
 
 struct Utf8;
@@ -124,10 +106,7 @@ impl CacheStore for Map {
 
     async fn set(&self, key: &str, value: Option<u64>, options: SetOptions) -> Result<()> {
         options.check()?;
-        self.map
-            .lock()
-            .unwrap()
-            .insert(key.to_owned(), (value, options, self.clock.now()));
+        self.map.lock().unwrap().insert(key.to_owned(), (value, options, self.clock.now()));
         Ok(())
     }
 

@@ -9,10 +9,7 @@ use cache_core::testing::{Operation, Promise, Violation, promises, violations};
 
 /// What each fault breaks. Where it is more than one promise, none can be broken without the others.
 const BROKEN: &[(Fault, &[&str])] = &[
-    (
-        FirstReadFindsSomething,
-        &["a_key_that_was_never_set_is_a_miss"],
-    ),
+    (FirstReadFindsSomething, &["a_key_that_was_never_set_is_a_miss"]),
     (CorruptsOneValue, &["get_returns_what_set_stored"]),
     (KeepsAnOldValue, &["set_replaces_the_value"]),
     (
@@ -24,25 +21,13 @@ const BROKEN: &[(Fault, &[&str])] = &[
             "a_fill_stores_value_and_lifetime",
         ],
     ),
-    (
-        NegativeBlocksCreation,
-        &["a_negative_entry_is_replaced_by_a_value"],
-    ),
+    (NegativeBlocksCreation, &["a_negative_entry_is_replaced_by_a_value"]),
     (CutsLongKeys, &["keys_are_exact"]),
-    (
-        GetNowFindsNothing,
-        &["what_get_now_tells_is_what_get_tells"],
-    ),
-    (
-        VersionsStartAgainAfterARemoval,
-        &["every_write_has_a_version_of_its_own"],
-    ),
+    (GetNowFindsNothing, &["what_get_now_tells_is_what_get_tells"]),
+    (VersionsStartAgainAfterARemoval, &["every_write_has_a_version_of_its_own"]),
     (
         WritesLifetimeBeforeValue,
-        &[
-            "value_and_lifetime_are_replaced_together",
-            "a_dropped_write_is_done_or_not_done",
-        ],
+        &["value_and_lifetime_are_replaced_together", "a_dropped_write_is_done_or_not_done"],
     ),
     (
         StaleIsGone,
@@ -63,69 +48,27 @@ const BROKEN: &[(Fault, &[&str])] = &[
     ),
     (
         RefusesToBeStaleFromTheStart,
-        &[
-            "a_lifetime_can_be_stale_from_its_start",
-            "a_claim_on_an_entry_finds_it",
-        ],
+        &["a_lifetime_can_be_stale_from_its_start", "a_claim_on_an_entry_finds_it"],
     ),
-    (
-        KeepsALongLifetime,
-        &["set_replaces_a_long_lifetime_by_a_short_one"],
-    ),
-    (
-        KeepsAShortLifetime,
-        &["set_replaces_a_short_lifetime_by_a_long_one"],
-    ),
-    (
-        AcceptsZero,
-        &["a_lifetime_of_zero_is_refused_and_changes_nothing"],
-    ),
-    (
-        ZeroRemoves,
-        &["a_lifetime_of_zero_is_refused_and_changes_nothing"],
-    ),
-    (
-        RefusesShortLifetimes,
-        &["a_lifetime_below_a_millisecond_is_accepted"],
-    ),
+    (KeepsALongLifetime, &["set_replaces_a_long_lifetime_by_a_short_one"]),
+    (KeepsAShortLifetime, &["set_replaces_a_short_lifetime_by_a_long_one"]),
+    (AcceptsZero, &["a_lifetime_of_zero_is_refused_and_changes_nothing"]),
+    (ZeroRemoves, &["a_lifetime_of_zero_is_refused_and_changes_nothing"]),
+    (RefusesShortLifetimes, &["a_lifetime_below_a_millisecond_is_accepted"]),
     (HugeLifetimesOverflow, &["a_huge_lifetime_is_accepted"]),
     (ForEverEnds, &["for_ever_does_not_end"]),
     (DropsTheLoadTime, &["the_load_time_travels_with_the_entry"]),
-    (
-        GetManyAnswersInReverse,
-        &["get_many_answers_in_the_order_of_the_keys"],
-    ),
-    (
-        SetManyIgnoresLifetimes,
-        &["set_many_stores_every_entry_with_its_own_lifetime"],
-    ),
-    (
-        SetManyKeepsTheFirst,
-        &["of_a_key_that_set_many_has_twice_the_last_counts"],
-    ),
-    (
-        SetManyAnswersInReverse,
-        &["set_many_answers_in_the_order_of_the_entries"],
-    ),
-    (
-        RemoveManyTakesPrefixes,
-        &["remove_many_removes_these_keys_and_no_others"],
-    ),
-    (
-        RemoveManyOfNothingClears,
-        &["bulk_calls_with_nothing_do_nothing"],
-    ),
-    (
-        RemoveTakesAPrefix,
-        &["remove_removes_this_key_and_no_other"],
-    ),
+    (GetManyAnswersInReverse, &["get_many_answers_in_the_order_of_the_keys"]),
+    (SetManyIgnoresLifetimes, &["set_many_stores_every_entry_with_its_own_lifetime"]),
+    (SetManyKeepsTheFirst, &["of_a_key_that_set_many_has_twice_the_last_counts"]),
+    (SetManyAnswersInReverse, &["set_many_answers_in_the_order_of_the_entries"]),
+    (RemoveManyTakesPrefixes, &["remove_many_removes_these_keys_and_no_others"]),
+    (RemoveManyOfNothingClears, &["bulk_calls_with_nothing_do_nothing"]),
+    (RemoveTakesAPrefix, &["remove_removes_this_key_and_no_other"]),
     (RemoveOfNothingFails, &["remove_of_an_absent_key_is_fine"]),
     (RemovedKeysStayRemoved, &["a_removed_key_can_be_set_again"]),
     (PrefixIsAPattern, &["remove_prefix_keeps_all_other_keys"]),
-    (
-        PrefixOverlooksUnicode,
-        &["remove_prefix_removes_the_keys_that_begin_with_it"],
-    ),
+    (PrefixOverlooksUnicode, &["remove_prefix_removes_the_keys_that_begin_with_it"]),
     (ClearOverlooksNegatives, &["clear_removes_everything"]),
     (ClaimsOverNegatives, &["a_claim_on_an_entry_finds_it"]),
     (ClaimIsNotGranted, &["a_claim_on_a_miss_is_granted"]),
@@ -135,12 +78,10 @@ const BROKEN: &[(Fault, &[&str])] = &[
         &[
             "leases_on_different_keys_are_independent",
             "a_lost_lease_does_not_disturb_the_next_one",
+            "a_release_tells_whether_the_lease_has_held",
         ],
     ),
-    (
-        ChecksThenClaims,
-        &["of_claims_at_the_same_time_one_is_granted"],
-    ),
+    (ChecksThenClaims, &["of_claims_at_the_same_time_one_is_granted"]),
     (LeasesShow, &["a_lease_does_not_show_as_an_entry"]),
     (
         LeasesDoNotEnd,
@@ -151,53 +92,31 @@ const BROKEN: &[(Fault, &[&str])] = &[
         ],
     ),
     (LeasesEndEarly, &["a_lease_ends_by_itself"]),
+    (ReleaseAlwaysHeld, &["a_release_tells_whether_the_lease_has_held"]),
     (
         ReleaseDoesNothing,
         &[
             "a_released_lease_lets_the_next_claim_in",
             "a_fill_after_the_release_of_its_lease_is_refused",
+            "a_release_tells_whether_the_lease_has_held",
             "a_second_refresh_is_held",
         ],
     ),
-    (
-        FillIgnoresTheLifetime,
-        &["a_fill_stores_value_and_lifetime"],
-    ),
-    (
-        RefusedFillKeepsTheLease,
-        &["a_fill_with_a_lifetime_of_zero_is_refused_and_ends_the_lease"],
-    ),
+    (FillIgnoresTheLifetime, &["a_fill_stores_value_and_lifetime"]),
+    (RefusedFillKeepsTheLease, &["a_fill_with_a_lifetime_of_zero_is_refused_and_ends_the_lease"]),
     (FillsAfter(Operation::Fill), &["a_lease_fills_once"]),
     (
         FillsAfter(Operation::Remove),
-        &[
-            "a_fill_after_a_removal_is_refused",
-            "a_refresh_is_refused_if_the_entry_was_removed",
-        ],
+        &["a_fill_after_a_removal_is_refused", "a_refresh_is_refused_if_the_entry_was_removed"],
     ),
-    (
-        FillsAfter(Operation::RemoveMany),
-        &["a_fill_after_a_bulk_removal_is_refused"],
-    ),
-    (
-        FillsAfter(Operation::RemovePrefix),
-        &["a_fill_after_a_prefix_removal_is_refused"],
-    ),
-    (
-        FillsAfter(Operation::Clear),
-        &["a_fill_after_a_clear_is_refused"],
-    ),
+    (FillsAfter(Operation::RemoveMany), &["a_fill_after_a_bulk_removal_is_refused"]),
+    (FillsAfter(Operation::RemovePrefix), &["a_fill_after_a_prefix_removal_is_refused"]),
+    (FillsAfter(Operation::Clear), &["a_fill_after_a_clear_is_refused"]),
     (
         FillsAfter(Operation::Set),
-        &[
-            "a_fill_after_a_write_is_refused",
-            "a_refresh_is_refused_if_the_entry_was_replaced",
-        ],
+        &["a_fill_after_a_write_is_refused", "a_refresh_is_refused_if_the_entry_was_replaced"],
     ),
-    (
-        FillsAfter(Operation::SetMany),
-        &["a_fill_after_a_bulk_write_is_refused"],
-    ),
+    (FillsAfter(Operation::SetMany), &["a_fill_after_a_bulk_write_is_refused"]),
     (
         FillsAfter(Operation::Release),
         &[
@@ -205,57 +124,28 @@ const BROKEN: &[(Fault, &[&str])] = &[
             "a_lost_lease_does_not_disturb_the_next_one",
         ],
     ),
-    (
-        FillsAfter(Operation::Claim),
-        &["a_fill_after_the_end_of_its_lease_is_refused"],
-    ),
+    (FillsAfter(Operation::Claim), &["a_fill_after_the_end_of_its_lease_is_refused"]),
     (
         RemoveKeepsTheLease,
         &[
             "a_fill_after_a_removal_is_refused",
             "a_removal_lets_the_next_claim_in",
             "a_lost_lease_does_not_disturb_the_next_one",
+            "a_release_tells_whether_the_lease_has_held",
         ],
     ),
-    (
-        ReleasesTheLeasesOfOthers,
-        &["a_lost_lease_does_not_disturb_the_next_one"],
-    ),
-    (
-        RefreshHidesTheEntry,
-        &["a_refresh_keeps_the_old_value_readable"],
-    ),
-    (
-        RefreshKeepsTheLifetime,
-        &["a_refresh_replaces_value_and_lifetime"],
-    ),
+    (ReleasesTheLeasesOfOthers, &["a_lost_lease_does_not_disturb_the_next_one"]),
+    (RefreshHidesTheEntry, &["a_refresh_keeps_the_old_value_readable"]),
+    (RefreshKeepsTheLifetime, &["a_refresh_replaces_value_and_lifetime"]),
     (GrantsASecondRefresh, &["a_second_refresh_is_held"]),
-    (
-        RefreshesAnyVersion,
-        &["a_refresh_of_another_version_finds_the_entry"],
-    ),
-    (
-        HoldsARefreshOfNothing,
-        &["a_refresh_of_a_key_that_is_gone_is_granted"],
-    ),
-    (
-        GivingUpARefreshRemoves,
-        &["a_refresh_that_is_given_up_leaves_the_entry"],
-    ),
+    (RefreshesAnyVersion, &["a_refresh_of_another_version_finds_the_entry"]),
+    (HoldsARefreshOfNothing, &["a_refresh_of_a_key_that_is_gone_is_granted"]),
+    (GivingUpARefreshRemoves, &["a_refresh_that_is_given_up_leaves_the_entry"]),
     (ADroppedReadRemoves, &["a_dropped_read_changes_nothing"]),
-    (
-        ADroppedBulkWriteMixes,
-        &["a_dropped_write_is_done_or_not_done"],
-    ),
-    (
-        ADroppedRemovalCorrupts,
-        &["a_dropped_removal_is_done_or_not_done"],
-    ),
+    (ADroppedBulkWriteMixes, &["a_dropped_write_is_done_or_not_done"]),
+    (ADroppedRemovalCorrupts, &["a_dropped_removal_is_done_or_not_done"]),
     (ADroppedClaimStays, &["a_dropped_claim_ends_by_itself"]),
-    (
-        ADroppedFillCorrupts,
-        &["a_dropped_fill_is_done_or_not_done"],
-    ),
+    (ADroppedFillCorrupts, &["a_dropped_fill_is_done_or_not_done"]),
 ];
 
 #[tokio::test]
@@ -277,10 +167,8 @@ async fn without_a_fault_nothing_is_broken() {
 
 #[test]
 fn every_promise_is_broken_by_a_fault() {
-    let broken: BTreeSet<_> = BROKEN
-        .iter()
-        .flat_map(|(_, broken)| broken.iter().copied())
-        .collect();
+    let broken: BTreeSet<_> =
+        BROKEN.iter().flat_map(|(_, broken)| broken.iter().copied()).collect();
     let promises: BTreeSet<_> = promises::<Broken>().iter().map(Promise::name).collect();
     assert_eq!(broken, promises);
 }
@@ -290,15 +178,9 @@ async fn capabilities_that_do_not_tell_the_truth_are_caught() {
     let unfenced = broken_by(SaysItIsNotFenced).await;
     assert!(unfenced.contains("a_second_claim_is_held"), "{unfenced:?}");
     let unversioned = broken_by(SaysItHasNoVersions).await;
-    assert!(
-        unversioned.is_empty(),
-        "a store may keep its versions to itself: {unversioned:?}"
-    );
+    assert!(unversioned.is_empty(), "a store may keep its versions to itself: {unversioned:?}");
     let prefixless = broken_by(SaysItKnowsNoPrefixes).await;
-    assert!(
-        prefixless.contains("remove_prefix_keeps_all_other_keys"),
-        "{prefixless:?}"
-    );
+    assert!(prefixless.contains("remove_prefix_keeps_all_other_keys"), "{prefixless:?}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -312,10 +194,7 @@ async fn a_store_that_hangs_is_broken_and_does_not_hang_the_tests() {
 async fn a_store_that_panics_is_broken_and_its_message_is_told() {
     let violations = violations(|| async { Broken::subject(Panics) }).await;
     let first = violations.first().expect("broken").to_string();
-    assert!(
-        first.contains("a_key_that_was_never_set_is_a_miss"),
-        "{first}"
-    );
+    assert!(first.contains("a_key_that_was_never_set_is_a_miss"), "{first}");
     assert!(first.contains("out of order"), "{first}");
 }
 

@@ -104,16 +104,10 @@ fn candidates(keys: &[String]) -> Vec<(&'static str, Pass)> {
     vec![
         ("nothing", pass(|key| Some(key.len()))),
         ("quick_cache", pass(move |key| quick.get(key))),
-        (
-            "MemoryStore",
-            pass(move |key| now(memory_store.get(key)).expect("no error")),
-        ),
+        ("MemoryStore", pass(move |key| now(memory_store.get(key)).expect("no error"))),
         ("moka", pass(move |key| moka.get(key))),
         ("moka+foldhash", pass(move |key| moka_fold.get(key))),
-        (
-            "MokaStore",
-            pass(move |key| now(moka_store.get(key)).expect("no error")),
-        ),
+        ("MokaStore", pass(move |key| now(moka_store.get(key)).expect("no error"))),
     ]
 }
 
@@ -145,22 +139,16 @@ fn bytes() {
         let (keys, value, mut filled) = (keys(ENTRIES), value(), None);
         let info = allocation_counter::measure(|| filled = Some(fill(&keys, &value)));
         drop(filled);
-        println!(
-            "  {name:24}{:8.1}",
-            info.bytes_current as f64 / ENTRIES as f64
-        );
+        println!("  {name:24}{:8.1}", info.bytes_current as f64 / ENTRIES as f64);
     }
 
     println!("heap bytes an entry, {ENTRIES} of them in a store of that capacity");
     row("HashMap<String, Arc>", |keys, value| {
-        keys.iter()
-            .map(|key| (key.clone(), Arc::clone(value)))
-            .collect::<HashMap<_, _>>()
+        keys.iter().map(|key| (key.clone(), Arc::clone(value))).collect::<HashMap<_, _>>()
     });
     row("quick_cache", |keys, value| {
         let cache = quick_cache::sync::Cache::new(ENTRIES);
-        keys.iter()
-            .for_each(|key| cache.insert(key.clone(), Arc::clone(value)));
+        keys.iter().for_each(|key| cache.insert(key.clone(), Arc::clone(value)));
         cache
     });
     row("MemoryStore", |keys, value| {
@@ -173,8 +161,7 @@ fn bytes() {
     });
     row("moka", |keys, value| {
         let cache = moka::sync::Cache::new(ENTRIES as u64);
-        keys.iter()
-            .for_each(|key| cache.insert(key.clone(), Arc::clone(value)));
+        keys.iter().for_each(|key| cache.insert(key.clone(), Arc::clone(value)));
         cache.run_pending_tasks();
         cache
     });
@@ -211,15 +198,10 @@ fn hit_rates() {
             Some(&*keys[newest.saturating_sub(back) % keys.len()])
         })
         .collect();
-    let looped: Vec<&str> = (0..LOOK_UPS)
-        .map(|i| &*keys[i % (CAPACITY * 5 / 4)])
-        .collect();
+    let looped: Vec<&str> = (0..LOOK_UPS).map(|i| &*keys[i % (CAPACITY * 5 / 4)]).collect();
 
     println!("hit rate at a capacity of {CAPACITY}, %");
-    println!(
-        "  {:24}{:>10}{:>10}{:>10}{:>10}",
-        "", "Zipf", "with scan", "recent", "loop"
-    );
+    println!("  {:24}{:>10}{:>10}{:>10}{:>10}", "", "Zipf", "with scan", "recent", "loop");
     for name in ["MemoryStore", "MokaStore TinyLfu", "MokaStore Lru"] {
         print!("  {name:24}");
         for sequence in [&zipfian, &scanned, &recent, &looped] {
@@ -241,12 +223,7 @@ fn cache(name: &str, capacity: usize) -> Get {
             hit
         })
     }
-    let moka = |policy| {
-        MokaStore::builder()
-            .capacity(capacity)
-            .policy(policy)
-            .build()
-    };
+    let moka = |policy| MokaStore::builder().capacity(capacity).policy(policy).build();
     match name {
         "MemoryStore" => read_through(MemoryStore::new(capacity)),
         "MokaStore TinyLfu" => read_through(moka(EvictionPolicy::TinyLfu).expect("valid options")),

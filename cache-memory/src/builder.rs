@@ -37,13 +37,7 @@ pub struct Builder<V, E: Engine<V>> {
 impl<V: Clone + Send + Sync + 'static, E: Engine<V>> Builder<V, E> {
     pub(crate) fn new() -> Self {
         let options = E::Options::default();
-        Self {
-            bounds: None,
-            weigher: None,
-            clock: None,
-            on_evict: None,
-            options,
-        }
+        Self { bounds: None, weigher: None, clock: None, on_evict: None, options }
     }
 
     /// Holds about this many entries. Zero is allowed: such a store keeps nothing, and still
@@ -51,10 +45,7 @@ impl<V: Clone + Send + Sync + 'static, E: Engine<V>> Builder<V, E> {
     ///
     /// This or [`weighted`](Self::weighted) is required, and the last one counts.
     pub fn capacity(mut self, entries: usize) -> Self {
-        self.bounds = Some(Bounds {
-            capacity: entries as u64,
-            weighted: false,
-        });
+        self.bounds = Some(Bounds { capacity: entries as u64, weighted: false });
         self.weigher = None;
         self
     }
@@ -75,10 +66,7 @@ impl<V: Clone + Send + Sync + 'static, E: Engine<V>> Builder<V, E> {
         max_weight: u64,
         weigh: impl Fn(&str, Option<&V>) -> u64 + Send + Sync + 'static,
     ) -> Self {
-        self.bounds = Some(Bounds {
-            capacity: max_weight,
-            weighted: true,
-        });
+        self.bounds = Some(Bounds { capacity: max_weight, weighted: true });
         self.weigher = Some(Box::new(weigh));
         self
     }
@@ -120,13 +108,7 @@ impl<V: Clone + Send + Sync + 'static, E: Engine<V>> Builder<V, E> {
         let evictions = self.on_evict.map(|told| Arc::new(Evictions::new(told)));
         let engine = E::open(&bounds, self.options, evictions.as_ref())?;
         let clock = self.clock.unwrap_or_default();
-        Ok(Store::assemble(
-            engine,
-            clock,
-            bounds.capacity,
-            self.weigher,
-            evictions,
-        ))
+        Ok(Store::assemble(engine, clock, bounds.capacity, self.weigher, evictions))
     }
 }
 
@@ -164,10 +146,7 @@ impl<V: Clone + Send + Sync + 'static> Builder<V, crate::engine::Moka<V>> {
 impl<V, E: Engine<V>> fmt::Debug for Builder<V, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Builder")
-            .field(
-                "capacity",
-                &self.bounds.as_ref().map(|bounds| bounds.capacity),
-            )
+            .field("capacity", &self.bounds.as_ref().map(|bounds| bounds.capacity))
             .field("weighted", &self.weigher.is_some())
             .field("clock", &self.clock)
             .finish_non_exhaustive()

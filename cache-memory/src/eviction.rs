@@ -64,11 +64,7 @@ struct Eviction<V> {
 
 impl<V> Evictions<V> {
     pub(crate) fn new(callback: Box<OnEvict<V>>) -> Self {
-        Self {
-            queue: Mutex::default(),
-            pending: AtomicBool::new(false),
-            callback,
-        }
+        Self { queue: Mutex::default(), pending: AtomicBool::new(false), callback }
     }
 
     pub(crate) fn push(&self, key: SmolStr, value: Option<V>, cause: EvictionCause) {

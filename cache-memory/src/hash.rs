@@ -51,10 +51,7 @@ mod tests {
                 }
                 // The mean is 156, and these are seven standard deviations to either side.
                 let (least, most) = (buckets.iter().min(), buckets.iter().max());
-                assert!(
-                    least > Some(&70) && most < Some(&250),
-                    "{least:?} to {most:?}"
-                );
+                assert!(least > Some(&70) && most < Some(&250), "{least:?} to {most:?}");
             }
         }
     }

@@ -35,15 +35,7 @@ impl<V: Clone + Send + Sync + 'static, E: Engine<V>> Inner<V, E> {
         evictions: Option<Arc<Evictions<V>>>,
     ) -> Self {
         let (leases, versions) = (Leases::new(), AtomicU64::new(1));
-        Self {
-            engine,
-            clock,
-            leases,
-            versions,
-            capacity,
-            weigher,
-            evictions,
-        }
+        Self { engine, clock, leases, versions, capacity, weigher, evictions }
     }
 
     /// The entry as it was at the last tick of the clock.
@@ -113,9 +105,7 @@ impl<V: Clone + Send + Sync + 'static, E: Engine<V>> Inner<V, E> {
         // Every stripe is held throughout, so nobody adds to the map while it is visited, and for
         // writers it is one step: what was written before is gone, what is written after stays.
         let mut stripes = self.leases.lock_all();
-        stripes
-            .iter_mut()
-            .for_each(|marks| marks.revoke_prefix(prefix));
+        stripes.iter_mut().for_each(|marks| marks.revoke_prefix(prefix));
         let keys = self.engine.keys(&|key, _| key.starts_with(prefix));
         let removed: Vec<_> = keys.iter().map(|key| self.engine.remove(key)).collect();
         drop(stripes);
@@ -133,9 +123,7 @@ impl<V: Clone + Send + Sync + 'static, E: Engine<V>> Inner<V, E> {
                 let token = next_token();
                 match marks.grant(key, token, options.life(), now) {
                     Ok(()) => Claim::Granted(Lease::new(key, token)),
-                    Err(left) => Claim::Held {
-                        retry_in: left.min(RETRY_IN),
-                    },
+                    Err(left) => Claim::Held { retry_in: left.min(RETRY_IN) },
                 }
             }
         };
@@ -162,10 +150,9 @@ impl<V: Clone + Send + Sync + 'static, E: Engine<V>> Inner<V, E> {
         Fill::Stored
     }
 
-    pub(crate) fn release(&self, lease: &Lease) {
-        self.leases
-            .lock(lease.key())
-            .redeem(lease.key(), lease.token(), self.clock.now());
+    pub(crate) fn release(&self, lease: &Lease) -> bool {
+        let mut marks = self.leases.lock(lease.key());
+        marks.redeem(lease.key(), lease.token(), self.clock.now())
     }
 
     pub(crate) fn purge_expired(&self) {
@@ -184,10 +171,7 @@ impl<V: Clone + Send + Sync + 'static, E: Engine<V>> Inner<V, E> {
 
     fn slot(&self, key: &str, value: Option<V>, options: &SetOptions) -> Slot<V> {
         // Nothing weighs nothing: an engine would keep weightless entries without bound.
-        let weight = self
-            .weigher
-            .as_ref()
-            .map_or(1, |weigh| weigh(key, value.as_ref()));
+        let weight = self.weigher.as_ref().map_or(1, |weigh| weigh(key, value.as_ref()));
         let weight = u32::try_from(weight.max(1)).unwrap_or(u32::MAX);
         let version = self.versions.fetch_add(1, Ordering::Relaxed);
         Slot::new(value, options, self.clock.now(), version, weight)
@@ -238,10 +222,7 @@ mod tests {
     use crate::engine::{Bounds, Quick};
 
     fn inner(clock: Clock) -> Inner<u64, Quick<u64>> {
-        let bounds = Bounds {
-            capacity: 10,
-            weighted: false,
-        };
+        let bounds = Bounds { capacity: 10, weighted: false };
         let engine = Quick::open(&bounds, Default::default(), None).expect("valid bounds");
         Inner::new(engine, clock, bounds.capacity, None, None)
     }
@@ -256,10 +237,7 @@ mod tests {
         let met = inner.clock.coarse();
         inner.set("key", Some(2), &SetOptions::forever());
         inner.forget_expired("key", met);
-        assert_eq!(
-            inner.get_exactly("key").and_then(Entry::into_value),
-            Some(2)
-        );
+        assert_eq!(inner.get_exactly("key").and_then(Entry::into_value), Some(2));
     }
 
     #[test]

@@ -56,9 +56,7 @@ impl Leases {
 
     /// Forgets the leases that have ended.
     pub(crate) fn sweep(&self, now: Moment) {
-        self.stripes
-            .iter()
-            .for_each(|stripe| lock(stripe).sweep(now));
+        self.stripes.iter().for_each(|stripe| lock(stripe).sweep(now));
     }
 
     fn stripe(&self, key: &str) -> &Stripe {
@@ -100,13 +98,7 @@ impl Marks {
         if self.marks.len() >= self.sweep_at.max(FEW) {
             self.sweep(now);
         }
-        self.marks.insert(
-            SmolStr::new(key),
-            Mark {
-                token,
-                until: now.plus(life),
-            },
-        );
+        self.marks.insert(SmolStr::new(key), Mark { token, until: now.plus(life) });
         Ok(())
     }
 
@@ -151,12 +143,7 @@ mod tests {
         let life = Duration::from_secs(1);
         for token in 0..1_000_000 {
             let key = token.to_string();
-            assert!(
-                leases
-                    .lock(&key)
-                    .grant(&key, token, life, clock.now())
-                    .is_ok()
-            );
+            assert!(leases.lock(&key).grant(&key, token, life, clock.now()).is_ok());
             if token % 1_000 == 0 {
                 hands.advance(life);
             }
@@ -171,12 +158,7 @@ mod tests {
 
         hands.advance(life);
         leases.sweep(clock.now());
-        assert!(
-            leases
-                .lock_all()
-                .iter()
-                .all(|stripe| stripe.marks.is_empty())
-        );
+        assert!(leases.lock_all().iter().all(|stripe| stripe.marks.is_empty()));
     }
 
     #[test]
@@ -185,10 +167,7 @@ mod tests {
         let mut marks = Marks::default();
         assert!(marks.grant("key", 1, Duration::MAX, clock.now()).is_ok());
         hands.advance(Duration::from_secs(1 << 32));
-        assert_eq!(
-            marks.grant("key", 2, Duration::MAX, clock.now()),
-            Err(Duration::MAX)
-        );
+        assert_eq!(marks.grant("key", 2, Duration::MAX, clock.now()), Err(Duration::MAX));
         assert!(marks.redeem("key", 1, clock.now()));
     }
 
@@ -196,11 +175,7 @@ mod tests {
     fn the_wrong_token_neither_redeems_nor_ends_a_lease() {
         let (clock, _) = Clock::manual();
         let mut marks = Marks::default();
-        assert!(
-            marks
-                .grant("key", 1, Duration::from_secs(1), clock.now())
-                .is_ok()
-        );
+        assert!(marks.grant("key", 1, Duration::from_secs(1), clock.now()).is_ok());
         assert!(!marks.redeem("key", 2, clock.now()));
         assert!(marks.redeem("key", 1, clock.now()));
         assert!(!marks.redeem("key", 1, clock.now()));

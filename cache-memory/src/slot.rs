@@ -38,11 +38,7 @@ impl<V> Slot<V> {
     #[inline]
     pub(crate) fn seen(self, now: Moment) -> Option<Entry<V>> {
         let entry = Entry::seen(self.value, self.fresh_until, self.usable_until, now)?;
-        Some(
-            entry
-                .with_version(Version::new(self.version))
-                .with_load_time(self.load_time),
-        )
+        Some(entry.with_version(Version::new(self.version)).with_load_time(self.load_time))
     }
 }
 
@@ -52,9 +48,6 @@ mod tests {
 
     #[test]
     fn a_slot_adds_at_most_four_words_to_its_value() {
-        assert_eq!(
-            size_of::<Slot<std::sync::Arc<str>>>(),
-            size_of::<std::sync::Arc<str>>() + 32
-        );
+        assert_eq!(size_of::<Slot<std::sync::Arc<str>>>(), size_of::<std::sync::Arc<str>>() + 32);
     }
 }

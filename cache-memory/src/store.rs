@@ -64,10 +64,7 @@ impl<V: Clone + Send + Sync + 'static, E: Engine<V>> Store<V, E> {
     /// If the operating system has no thread left for the first [`Clock`] of a process.
     #[must_use]
     pub fn new(capacity: usize) -> Self {
-        Self::builder()
-            .capacity(capacity)
-            .build()
-            .expect("a capacity alone is always valid")
+        Self::builder().capacity(capacity).build().expect("a capacity alone is always valid")
     }
 
     /// A store with more options.
@@ -82,9 +79,7 @@ impl<V: Clone + Send + Sync + 'static, E: Engine<V>> Store<V, E> {
         weigher: Option<Box<Weigher<V>>>,
         evictions: Option<Arc<Evictions<V>>>,
     ) -> Self {
-        Self(Arc::new(Inner::new(
-            engine, clock, capacity, weigher, evictions,
-        )))
+        Self(Arc::new(Inner::new(engine, clock, capacity, weigher, evictions)))
     }
 
     /// How many entries there are, with the expired ones that have not been met yet.
@@ -164,9 +159,8 @@ impl<V: Clone + Send + Sync + 'static, E: Engine<V>> CacheStore for Store<V, E> 
         Ok(self.0.fill(&lease, value, &options))
     }
 
-    async fn release(&self, lease: Lease) -> Result<()> {
-        self.0.release(&lease);
-        Ok(())
+    async fn release(&self, lease: Lease) -> Result<bool> {
+        Ok(self.0.release(&lease))
     }
 
     fn capabilities(&self) -> Capabilities {

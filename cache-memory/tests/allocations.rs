@@ -16,10 +16,7 @@ fn now<T>(future: impl Future<Output = T>) -> T {
 }
 
 fn allocations_of_hits<S: CacheStore<Value = Arc<str>>>(store: &S, hits: usize) -> u64 {
-    let keys = [
-        "short",
-        "a key that is too long to be kept inline, like many of them",
-    ];
+    let keys = ["short", "a key that is too long to be kept inline, like many of them"];
     for key in keys {
         now(store.set(key, Some(Arc::from("value")), SetOptions::forever())).unwrap();
     }

@@ -9,10 +9,7 @@ use shared::{get, set};
 
 #[test]
 fn expecting_no_entries_is_refused() {
-    let built = Store::<u64>::builder()
-        .capacity(10)
-        .expected_entries(0)
-        .build();
+    let built = Store::<u64>::builder().capacity(10).expected_entries(0).build();
     let error = built.expect_err("refused");
     assert_eq!(error.kind(), ErrorKind::InvalidOption);
     assert!(error.to_string().contains("expected_entries"), "{error}");
@@ -37,8 +34,6 @@ fn what_is_used_survives_a_scan() {
         set(&store, &format!("scanned:{i}"), i);
         let _ = get(&store, &format!("used:{}", i % 20));
     }
-    let left = (0..20)
-        .filter(|i| get(&store, &format!("used:{i}")).is_some())
-        .count();
+    let left = (0..20).filter(|i| get(&store, &format!("used:{i}")).is_some()).count();
     assert!(left >= 18, "{left} of 20");
 }

@@ -13,11 +13,8 @@ use shared::{get, set};
 
 #[test]
 fn lru_drops_what_was_used_least_recently() {
-    let store = Store::builder()
-        .capacity(3)
-        .policy(EvictionPolicy::Lru)
-        .build()
-        .expect("valid options");
+    let store =
+        Store::builder().capacity(3).policy(EvictionPolicy::Lru).build().expect("valid options");
     ["a", "b", "c"].iter().for_each(|key| set(&store, key, 1));
     store.purge_expired();
     assert_eq!(get(&store, "a"), Some(1));
@@ -42,9 +39,7 @@ fn tiny_lfu_keeps_what_is_used_often_through_a_scan() {
         let _ = get(&store, &format!("used:{}", i % 20));
         set(&store, &format!("scanned:{i}"), i);
     }
-    let left = (0..20)
-        .filter(|i| get(&store, &format!("used:{i}")).is_some())
-        .count();
+    let left = (0..20).filter(|i| get(&store, &format!("used:{i}")).is_some()).count();
     assert!(left >= 18, "{left} of 20");
 }
 
@@ -70,10 +65,7 @@ fn what_is_not_used_goes_and_is_reported_as_idle() {
 
 #[test]
 fn an_idle_time_of_zero_is_refused() {
-    let error = Store::<u64>::builder()
-        .capacity(1)
-        .idle(Duration::ZERO)
-        .build();
+    let error = Store::<u64>::builder().capacity(1).idle(Duration::ZERO).build();
     let error = error.expect_err("refused");
     assert_eq!(error.kind(), ErrorKind::InvalidOption);
     assert!(error.to_string().contains("idle"), "{error}");
@@ -82,11 +74,7 @@ fn an_idle_time_of_zero_is_refused() {
 #[test]
 fn an_idle_time_beyond_the_engine_is_never() {
     for idle in [Duration::from_secs(1_000 * 365 * 24 * 3_600), Duration::MAX] {
-        let store = Store::builder()
-            .capacity(1)
-            .idle(idle)
-            .build()
-            .expect("valid options");
+        let store = Store::builder().capacity(1).idle(idle).build().expect("valid options");
         set(&store, "key", 1);
         assert_eq!(get(&store, "key"), Some(1));
     }

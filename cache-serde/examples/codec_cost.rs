@@ -81,18 +81,8 @@ where
         ),
     );
     row("Bincode", value, rounds, &Bincode::new());
-    row(
-        "Compressed<Json>",
-        value,
-        rounds,
-        &Compressed::new(Json::new()).threshold(0),
-    );
-    row(
-        "Compressed<Postcard>",
-        value,
-        rounds,
-        &Compressed::new(Postcard::new()).threshold(0),
-    );
+    row("Compressed<Json>", value, rounds, &Compressed::new(Json::new()).threshold(0));
+    row("Compressed<Postcard>", value, rounds, &Compressed::new(Postcard::new()).threshold(0));
 }
 
 fn row<V>(name: &str, value: &V, rounds: u32, codec: &impl Codec<V>) {

@@ -49,11 +49,7 @@ impl Payload for BincodePayload {
     const POSITIONAL: bool = true;
 
     fn write<V: Serialize>(value: &V, sink: &mut Sink) -> Result<(), BoxError> {
-        Ok(bincode::serde::encode_into_writer(
-            value,
-            Borrowed(sink),
-            config::standard(),
-        )?)
+        Ok(bincode::serde::encode_into_writer(value, Borrowed(sink), config::standard())?)
     }
 
     fn read<'de, S: DeserializeSeed<'de>>(
@@ -74,8 +70,6 @@ struct Borrowed<'a>(&'a mut Sink);
 impl Writer for Borrowed<'_> {
     #[inline]
     fn write(&mut self, bytes: &[u8]) -> Result<(), EncodeError> {
-        self.0
-            .extend(bytes)
-            .map_err(|Overflow| EncodeError::Other("too large"))
+        self.0.extend(bytes).map_err(|Overflow| EncodeError::Other("too large"))
     }
 }

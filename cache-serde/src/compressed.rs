@@ -46,10 +46,7 @@ impl<C> Compressed<C> {
     /// `codec`, with its payloads compressed from 1 KiB on.
     #[must_use]
     pub fn new(codec: C) -> Self {
-        Self {
-            codec,
-            threshold: 1024,
-        }
+        Self { codec, threshold: 1024 }
     }
 
     /// The fewest bytes of a payload that are worth the time; 1024 unless it is set.

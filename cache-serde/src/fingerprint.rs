@@ -54,10 +54,7 @@ impl Fingerprint {
     pub fn of<V: DeserializeOwned>() -> Self {
         let mut recorder = Recorder::default();
         recorder.trace::<V>();
-        Self {
-            number: recorder.number(),
-            complete: recorder.is_complete(),
-        }
+        Self { number: recorder.number(), complete: recorder.is_complete() }
     }
 
     /// The number.

@@ -66,27 +66,21 @@ fn seal_flagged(frame: &mut [u8], head: Head, flags: u16) {
 
 /// The payload of a frame that says `expected`, of at most `max` bytes.
 pub(crate) fn open(frame: &[u8], expected: Head, max: usize) -> Result<Cow<'_, [u8]>> {
-    let (header, payload) = frame
-        .split_first_chunk::<HEADER>()
-        .ok_or_else(|| malformed("shorter than a header"))?;
+    let (header, payload) =
+        frame.split_first_chunk::<HEADER>().ok_or_else(|| malformed("shorter than a header"))?;
     let [m0, m1, m2, m3, version, codec, f0, f1, rest @ ..] = *header;
     if [m0, m1, m2, m3] != MAGIC {
         return Err(malformed("not a frame of this library"));
     }
     if version != VERSION {
-        return Err(malformed(format!(
-            "format version {version}, of which nothing is known here"
-        )));
+        return Err(malformed(format!("format version {version}, of which nothing is known here")));
     }
     let [p0, p1, p2, p3, p4, p5, p6, p7, c0, c1, c2, c3] = rest;
     if u32::from_le_bytes([c0, c1, c2, c3]) != checksum(frame) {
         return Err(malformed("the checksum does not match"));
     }
     if codec != expected.codec {
-        return Err(malformed(format!(
-            "written by codec {codec}, not by {}",
-            expected.codec
-        )));
+        return Err(malformed(format!("written by codec {codec}, not by {}", expected.codec)));
     }
     if u64::from_le_bytes([p0, p1, p2, p3, p4, p5, p6, p7]) != expected.fingerprint {
         return Err(malformed("written with another schema"));
@@ -94,9 +88,7 @@ pub(crate) fn open(frame: &[u8], expected: Head, max: usize) -> Result<Cow<'_, [
     match u16::from_le_bytes([f0, f1]) {
         0 => Ok(Cow::Borrowed(payload)),
         COMPRESSED => expand(payload, max).map(Cow::Owned),
-        flags => Err(malformed(format!(
-            "flags {flags:#x}, of which nothing is known here"
-        ))),
+        flags => Err(malformed(format!("flags {flags:#x}, of which nothing is known here"))),
     }
 }
 
@@ -129,9 +121,7 @@ fn expand_block(block: &[u8], expanded: usize) -> Result<Vec<u8>> {
     let mut payload = vec![0; expanded];
     match lz4_flex::block::decompress_into(block, &mut payload) {
         Ok(len) if len == expanded => Ok(payload),
-        Ok(len) => Err(malformed(format!(
-            "expands to {len} bytes, not to {expanded}"
-        ))),
+        Ok(len) => Err(malformed(format!("expands to {len} bytes, not to {expanded}"))),
         Err(error) => Err(malformed(error)),
     }
 }

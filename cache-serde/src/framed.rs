@@ -77,12 +77,7 @@ impl<P> Framed<P> {
     /// The codec with schema number 0 and the default limits.
     #[must_use]
     pub fn new() -> Self {
-        Self {
-            limits: Limits::default(),
-            schema: 0,
-            first: OnceLock::new(),
-            payload: PhantomData,
-        }
+        Self { limits: Limits::default(), schema: 0, first: OnceLock::new(), payload: PhantomData }
     }
 
     /// The number of this meaning of the values; entries with another number are not read.
@@ -134,22 +129,12 @@ impl<P: Payload> Framed<P> {
     /// What the frames of this type say.
     pub(crate) fn head<V: DeserializeOwned + 'static>(&self) -> Head {
         if !P::POSITIONAL {
-            return Head {
-                codec: P::ID,
-                fingerprint: u64::from(self.schema),
-            };
+            return Head { codec: P::ID, fingerprint: u64::from(self.schema) };
         }
         let mixed = || fingerprint::of::<V>(self.schema);
         let (first, fingerprint) = *self.first.get_or_init(|| (TypeId::of::<V>(), mixed()));
-        let fingerprint = if first == TypeId::of::<V>() {
-            fingerprint
-        } else {
-            mixed()
-        };
-        Head {
-            codec: P::ID,
-            fingerprint,
-        }
+        let fingerprint = if first == TypeId::of::<V>() { fingerprint } else { mixed() };
+        Head { codec: P::ID, fingerprint }
     }
 }
 

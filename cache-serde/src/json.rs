@@ -83,9 +83,7 @@ impl BareJson {
 
 impl<V: Serialize + DeserializeOwned> Codec<V> for BareJson {
     fn encode(&self, value: &V) -> Result<Bytes> {
-        self.limits
-            .write::<JsonPayload, V>(value, 0)
-            .map(Bytes::from)
+        self.limits.write::<JsonPayload, V>(value, 0).map(Bytes::from)
     }
 
     fn decode(&self, bytes: &Bytes) -> Result<V> {

@@ -17,10 +17,7 @@ pub(crate) struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self {
-            max_bytes: 16 << 20,
-            max_depth: 128,
-        }
+        Self { max_bytes: 16 << 20, max_depth: 128 }
     }
 }
 
@@ -31,11 +28,7 @@ impl Limits {
         value: &V,
         header: usize,
     ) -> Result<Vec<u8>> {
-        let mut sink = Sink {
-            bytes: vec![0; header],
-            max: self.max_bytes,
-            overflow: false,
-        };
+        let mut sink = Sink { bytes: vec![0; header], max: self.max_bytes, overflow: false };
         // Most values are small, and take one allocation.
         sink.bytes.reserve(256 - header);
         let spent = Spent::default();
@@ -115,8 +108,7 @@ impl io::Write for Sink {
 
     #[inline]
     fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.extend(bytes)
-            .map_err(|Overflow| io::ErrorKind::WriteZero.into())
+        self.extend(bytes).map_err(|Overflow| io::ErrorKind::WriteZero.into())
     }
 
     fn flush(&mut self) -> io::Result<()> {

@@ -58,9 +58,7 @@ impl Flavor for Borrowed<'_> {
 
     #[inline]
     fn try_extend(&mut self, data: &[u8]) -> postcard::Result<()> {
-        self.0
-            .extend(data)
-            .map_err(|Overflow| postcard::Error::SerializeBufferFull)
+        self.0.extend(data).map_err(|Overflow| postcard::Error::SerializeBufferFull)
     }
 
     #[inline]

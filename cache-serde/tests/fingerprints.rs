@@ -144,11 +144,7 @@ impl TryFrom<(i32, u16)> for Date {
     type Error = &'static str;
 
     fn try_from((_, day): (i32, u16)) -> Result<Self, Self::Error> {
-        if day == 0 {
-            Err("no such day")
-        } else {
-            Ok(Self)
-        }
+        if day == 0 { Err("no such day") } else { Ok(Self) }
     }
 }
 
@@ -209,10 +205,7 @@ enum Expression {
     _Not(Box<Self>),
     _And(Box<Self>, Box<Self>),
     _Or(Vec<Self>),
-    _Call {
-        _name: String,
-        _arguments: BTreeMap<String, Self>,
-    },
+    _Call { _name: String, _arguments: BTreeMap<String, Self> },
     _Literal(i64),
 }
 
@@ -258,9 +251,6 @@ fn formats_that_describe_themselves_are_needed_for_any() {
 fn it_is_the_same_everywhere_and_for_ever() {
     // These are in frames that have been stored: they must not change.
     assert_eq!(base::fingerprint().number(), 5_172_907_588_033_484_459);
-    assert_eq!(
-        of::<(IpAddr, NonZeroU32, Vec<Option<f64>>)>(),
-        11_566_228_088_932_949_684
-    );
+    assert_eq!(of::<(IpAddr, NonZeroU32, Vec<Option<f64>>)>(), 11_566_228_088_932_949_684);
     assert_eq!(of::<Expression>(), 16_464_668_625_512_656_459);
 }

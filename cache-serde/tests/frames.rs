@@ -1,10 +1,5 @@
 //! Frames that are not what they should be.
-#![cfg(all(
-    feature = "json",
-    feature = "postcard",
-    feature = "bincode",
-    feature = "lz4"
-))]
+#![cfg(all(feature = "json", feature = "postcard", feature = "bincode", feature = "lz4"))]
 
 mod common;
 
@@ -81,9 +76,7 @@ fn framed(like: &[u8], payload: &[u8]) -> Vec<u8> {
 fn bytes_after_the_value_are_refused() {
     fn check<C: Codec<Value>>(codec: C) {
         let frame = codec.encode(&value()).expect("encoded");
-        codec
-            .decode(&framed(&frame, &frame[20..]).into())
-            .expect("decoded");
+        codec.decode(&framed(&frame, &frame[20..]).into()).expect("decoded");
         refused(&codec, framed(&frame, &[&frame[20..], b"0"].concat()), "");
     }
     for_every_codec!(check);
@@ -140,10 +133,7 @@ fn swapped_fields_are_not_read_as_each_other() {
         debt: u32,
         credit: u32,
     }
-    let old = Account {
-        credit: 100,
-        debt: 5,
-    };
+    let old = Account { credit: 100, debt: 5 };
     let frame = Postcard::new().encode(&old).expect("encoded");
     refused::<Swapped, _>(&Postcard::new(), frame, "schema");
     let frame = Bincode::new().encode(&old).expect("encoded");
@@ -151,13 +141,7 @@ fn swapped_fields_are_not_read_as_each_other() {
     // JSON tells fields by their names.
     let frame = Json::new().encode(&old).expect("encoded");
     let new: Swapped = Json::new().decode(&frame).expect("decoded");
-    assert_eq!(
-        new,
-        Swapped {
-            debt: 5,
-            credit: 100
-        }
-    );
+    assert_eq!(new, Swapped { debt: 5, credit: 100 });
 }
 
 #[test]
@@ -188,18 +172,9 @@ fn a_value_over_the_limit_is_too_large_both_ways() {
     }
     check(Json::new(), Json::new().max_bytes(len(Json::new()) - 1));
     check(Json::bare(), Json::bare().max_bytes(len(Json::bare()) - 1));
-    check(
-        Postcard::new(),
-        Postcard::new().max_bytes(len(Postcard::new()) - 1),
-    );
-    check(
-        Bincode::new(),
-        Bincode::new().max_bytes(len(Bincode::new()) - 1),
-    );
-    check(
-        Postcard::new().max_bytes(len(Postcard::new())),
-        Postcard::new().max_bytes(0),
-    );
+    check(Postcard::new(), Postcard::new().max_bytes(len(Postcard::new()) - 1));
+    check(Bincode::new(), Bincode::new().max_bytes(len(Bincode::new()) - 1));
+    check(Postcard::new().max_bytes(len(Postcard::new())), Postcard::new().max_bytes(0));
 }
 
 #[test]
@@ -218,35 +193,22 @@ fn compression_takes_the_smaller_form_from_the_threshold_on() {
     assert_eq!(flag(&"a".repeat(98)), 1);
     let mut random = 1_u64;
     let noise: String = std::iter::repeat_with(|| {
-        random = random
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1);
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
         char::from(b' ' + ((random >> 33) % 90) as u8)
     })
     .take(300)
     .collect();
     assert_eq!(flag(&noise), 0);
-    assert_eq!(
-        codec.encode(&noise).expect("encoded"),
-        Json::new().encode(&noise).expect("ok")
-    );
+    assert_eq!(codec.encode(&noise).expect("encoded"), Json::new().encode(&noise).expect("ok"));
 }
 
 #[test]
 fn turning_compression_on_and_off_loses_nothing() {
     let long = "long".repeat(1000);
-    let small = Compressed::new(Postcard::new())
-        .encode(&long)
-        .expect("encoded");
+    let small = Compressed::new(Postcard::new()).encode(&long).expect("encoded");
     let large = Postcard::new().encode(&long).expect("encoded");
     assert!(small.len() * 10 < large.len());
-    assert_eq!(
-        Codec::<String>::decode(&Postcard::new(), &small).expect("decoded"),
-        long
-    );
+    assert_eq!(Codec::<String>::decode(&Postcard::new(), &small).expect("decoded"), long);
     let codec = Compressed::new(Postcard::new());
-    assert_eq!(
-        Codec::<String>::decode(&codec, &large).expect("decoded"),
-        long
-    );
+    assert_eq!(Codec::<String>::decode(&codec, &large).expect("decoded"), long);
 }

@@ -4,12 +4,7 @@
 //! version. A file is never changed. When the format gets a new version, `value()` stays, the new
 //! frame is written to a new file (the failing test prints its bytes), which is then what is
 //! written, and the old files are added to what is read.
-#![cfg(all(
-    feature = "json",
-    feature = "postcard",
-    feature = "bincode",
-    feature = "lz4"
-))]
+#![cfg(all(feature = "json", feature = "postcard", feature = "bincode", feature = "lz4"))]
 
 mod common;
 
@@ -43,10 +38,7 @@ fn value() -> Rich {
         kinds: vec![
             Kind::Newtype(1 << 31),
             Kind::Tuple(-2, Some("x".to_owned())),
-            Kind::Struct {
-                x: -0.0,
-                y: vec![0, 1, 255],
-            },
+            Kind::Struct { x: -0.0, y: vec![0, 1, 255] },
         ],
         shared: "shared".into(),
         boxed: None,
@@ -56,11 +48,7 @@ fn value() -> Rich {
         nothing: (),
         newtype: Meters(1e21),
     };
-    Rich {
-        boxed: Some(Box::new(inner.clone())),
-        maybe: None,
-        ..inner
-    }
+    Rich { boxed: Some(Box::new(inner.clone())), maybe: None, ..inner }
 }
 
 #[rstest]
@@ -76,10 +64,7 @@ fn stored_bytes_are_read_and_written_as_they_were(
     let written = codec.encode(&value()).expect("encoded");
     let hex: String = written.iter().map(|byte| format!("{byte:02x}")).collect();
     assert!(written == golden, "the bytes are now {hex}");
-    assert_eq!(
-        codec.decode(&Bytes::from_static(golden)).expect("decoded"),
-        value()
-    );
+    assert_eq!(codec.decode(&Bytes::from_static(golden)).expect("decoded"), value());
 }
 
 // A newer lz4_flex may find another block that expands to the same payload.
@@ -87,13 +72,7 @@ fn stored_bytes_are_read_and_written_as_they_were(
 fn stored_compressed_bytes_are_read() {
     let golden = Bytes::from_static(include_bytes!("golden/json-lz4-v1.bin"));
     assert_eq!(golden[6], 1);
-    assert_eq!(
-        Codec::<Rich>::decode(&Json::new(), &golden).expect("decoded"),
-        value()
-    );
+    assert_eq!(Codec::<Rich>::decode(&Json::new(), &golden).expect("decoded"), value());
     let codec = Compressed::new(Json::new());
-    assert_eq!(
-        Codec::<Rich>::decode(&codec, &golden).expect("decoded"),
-        value()
-    );
+    assert_eq!(Codec::<Rich>::decode(&codec, &golden).expect("decoded"), value());
 }

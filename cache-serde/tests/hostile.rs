@@ -1,10 +1,5 @@
 //! Bytes that were made to do harm.
-#![cfg(all(
-    feature = "json",
-    feature = "postcard",
-    feature = "bincode",
-    feature = "lz4"
-))]
+#![cfg(all(feature = "json", feature = "postcard", feature = "bincode", feature = "lz4"))]
 
 mod common;
 
@@ -31,10 +26,7 @@ fn framed<V, C: Codec<V>>(codec: &C, like: &V, payload: &[u8], compressed: bool)
 
 /// A stack overflow ends the process, so a bomb that goes off can't be missed.
 fn on_a_small_stack(run: impl FnOnce() + Send + 'static) {
-    let thread = std::thread::Builder::new()
-        .stack_size(2 << 20)
-        .spawn(run)
-        .expect("a thread");
+    let thread = std::thread::Builder::new().stack_size(2 << 20).spawn(run).expect("a thread");
     thread.join().expect("no panic");
 }
 
@@ -55,15 +47,10 @@ fn a_nesting_bomb_is_an_error() {
         for (codec, payload) in bombs {
             let frame = codec.encode(&tree).expect("encoded");
             let like = Fixed(frame);
-            let error = codec
-                .decode(&framed(&like, &tree, &payload, false))
-                .expect_err("refused");
+            let error = codec.decode(&framed(&like, &tree, &payload, false)).expect_err("refused");
             assert_eq!(error.kind(), ErrorKind::Codec);
             let message = error.to_string();
-            assert!(
-                message.contains("deep") || message.contains("recursion"),
-                "{message}"
-            );
+            assert!(message.contains("deep") || message.contains("recursion"), "{message}");
         }
         Codec::<Tree>::decode(&Json::bare(), &json.into()).expect_err("refused");
         let value = "[".repeat(levels).into();
@@ -123,11 +110,7 @@ fn writing_and_reading_count_the_same_levels() {
         let bytes = codecs(128).encode(value).expect("encoded");
         for depth in 0..16 {
             let written = codecs(depth).encode(value).is_ok();
-            assert_eq!(
-                written,
-                codecs(depth).decode(&bytes).is_ok(),
-                "depth {depth}"
-            );
+            assert_eq!(written, codecs(depth).decode(&bytes).is_ok(), "depth {depth}");
         }
     }
     fn checks<V: Serialize + serde::de::DeserializeOwned + 'static>(value: &V) {
@@ -143,10 +126,7 @@ fn writing_and_reading_count_the_same_levels() {
     checks(&Nested(Some(Box::default())));
     checks(&((), 1, std::time::Duration::ZERO, Ok::<_, ()>("".to_owned())));
     check(|depth| Json::new().max_depth(depth), &Tree::deep(4));
-    check(
-        |depth| Json::new().max_depth(depth),
-        &vec![Kind::Struct { x: 1.0, y: vec![1] }],
-    );
+    check(|depth| Json::new().max_depth(depth), &vec![Kind::Struct { x: 1.0, y: vec![1] }]);
 }
 
 /// Length prefixes of 2^40 and 2^64 - 1.
@@ -187,12 +167,7 @@ fn a_length_bomb_is_an_error() {
 fn a_list_of_nothings_is_read_up_to_the_limit() {
     let codec = Postcard::new().max_bytes(1 << 10);
     let some = codec.encode(&vec![(); 60]).expect("encoded");
-    assert_eq!(
-        Codec::<Vec<()>>::decode(&codec, &some)
-            .expect("decoded")
-            .len(),
-        60
-    );
+    assert_eq!(Codec::<Vec<()>>::decode(&codec, &some).expect("decoded").len(), 60);
     let many = codec.encode(&vec![(); 70]).expect("encoded");
     Codec::<Vec<()>>::decode(&codec, &many).expect_err("refused");
 }
@@ -203,17 +178,12 @@ fn a_zip_bomb_is_an_error() {
     let like = String::new();
     let kind = |payload: &[u8]| {
         let bomb = framed(&codec, &like, payload, true);
-        Codec::<String>::decode(&codec, &bomb)
-            .expect_err("refused")
-            .kind()
+        Codec::<String>::decode(&codec, &bomb).expect_err("refused").kind()
     };
     let block = |len: usize| lz4_flex::block::compress(&vec![b'a'; len]);
     let with_length = |len: u32, block: &[u8]| [&len.to_le_bytes(), block].concat();
     // It says how large it is, and that is too large.
-    assert_eq!(
-        kind(&with_length(1 << 20, &block(1 << 20))),
-        ErrorKind::TooLarge
-    );
+    assert_eq!(kind(&with_length(1 << 20, &block(1 << 20))), ErrorKind::TooLarge);
     assert_eq!(kind(&with_length(u32::MAX, &[])), ErrorKind::TooLarge);
     // It says less than there is, or more.
     assert_eq!(kind(&with_length(100, &block(1 << 20))), ErrorKind::Codec);

@@ -1,10 +1,5 @@
 //! What hostile bytes make a codec allocate. Alone in its process, which has a counting allocator.
-#![cfg(all(
-    feature = "json",
-    feature = "postcard",
-    feature = "bincode",
-    feature = "lz4"
-))]
+#![cfg(all(feature = "json", feature = "postcard", feature = "bincode", feature = "lz4"))]
 
 use std::collections::BTreeMap;
 
@@ -45,12 +40,7 @@ fn seal(frame: &[u8], payload: &[u8], compressed: bool) -> Bytes {
 fn bombs<V: Serialize + DeserializeOwned + Default + 'static>(most: usize) {
     fn bomb<V: Default, C: Codec<V>>(codec: &C, length: &[u8], most: usize) {
         let like = codec.encode(&V::default()).expect("encoded");
-        for rest in [
-            vec![],
-            vec![0; 100],
-            vec![1; 40_000],
-            vec![0; MAX_BYTES - 100],
-        ] {
+        for rest in [vec![], vec![0; 100], vec![1; 40_000], vec![0; MAX_BYTES - 100]] {
             let payload = [length, &rest].concat();
             let peak = peak::<V, C>(codec, &seal(&like, &payload, false));
             // Nothing is reserved for elements that can't be there.
@@ -60,11 +50,7 @@ fn bombs<V: Serialize + DeserializeOwned + Default + 'static>(most: usize) {
     }
     for length in [60_000, 1 << 40, u64::MAX] {
         let codec = Postcard::new().max_bytes(MAX_BYTES);
-        bomb::<V, _>(
-            &codec,
-            &postcard::to_stdvec(&length).expect("encoded"),
-            most,
-        );
+        bomb::<V, _>(&codec, &postcard::to_stdvec(&length).expect("encoded"), most);
         let codec = Bincode::new().max_bytes(MAX_BYTES);
         let length = bincode::serde::encode_to_vec(length, bincode::config::standard());
         bomb::<V, _>(&codec, &length.expect("encoded"), most);

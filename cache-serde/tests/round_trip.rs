@@ -1,10 +1,5 @@
 //! What goes in comes out.
-#![cfg(all(
-    feature = "json",
-    feature = "postcard",
-    feature = "bincode",
-    feature = "lz4"
-))]
+#![cfg(all(feature = "json", feature = "postcard", feature = "bincode", feature = "lz4"))]
 
 mod common;
 
@@ -48,13 +43,7 @@ proptest! {
 
 #[test]
 fn a_float_that_needs_every_digit_comes_back_from_json() {
-    for value in [
-        2.638_344_616_030_823e-256_f64,
-        5e-324,
-        f64::MAX,
-        f64::MIN_POSITIVE,
-        -0.0,
-    ] {
+    for value in [2.638_344_616_030_823e-256_f64, 5e-324, f64::MAX, f64::MIN_POSITIVE, -0.0] {
         let bytes = Json::new().encode(&value).expect("encoded");
         let back: f64 = Json::new().decode(&bytes).expect("decoded");
         assert_eq!(back.to_bits(), value.to_bits());
@@ -98,17 +87,9 @@ fn json_reads_entries_from_before_a_field_was_added_or_removed() {
         #[serde(default)]
         added: Vec<u32>,
     }
-    let bytes = Json::new()
-        .encode(&Old { id: 7, gone: 8 })
-        .expect("encoded");
+    let bytes = Json::new().encode(&Old { id: 7, gone: 8 }).expect("encoded");
     let new: New = Json::new().decode(&bytes).expect("decoded");
-    assert_eq!(
-        new,
-        New {
-            id: 7,
-            added: vec![]
-        }
-    );
+    assert_eq!(new, New { id: 7, added: vec![] });
 }
 
 #[test]

@@ -83,15 +83,9 @@ impl Scenario {
         let mut scenarios = Vec::new();
         for &strategy in strategies {
             if strategy == Strategy::NoCache {
-                scenarios.push(Self {
-                    strategy,
-                    store: None,
-                });
+                scenarios.push(Self { strategy, store: None });
             } else {
-                scenarios.extend(stores.iter().map(|&store| Self {
-                    strategy,
-                    store: Some(store),
-                }));
+                scenarios.extend(stores.iter().map(|&store| Self { strategy, store: Some(store) }));
             }
         }
         scenarios
@@ -130,11 +124,9 @@ impl Scenario {
             .observer(Arc::clone(&stats));
         Ok(match self.strategy {
             Strategy::NoCache => Arc::new(source),
-            Strategy::CacheAside => Arc::new(Aside {
-                cache: CacheAside::new(store, options)?,
-                source,
-                stats,
-            }),
+            Strategy::CacheAside => {
+                Arc::new(Aside { cache: CacheAside::new(store, options)?, source, stats })
+            }
             Strategy::ReadThrough => {
                 let loaded = source.clone();
                 let load = move |id| load(loaded.clone(), id);
@@ -161,9 +153,7 @@ impl fmt::Display for Scenario {
 
 /// The name as the command line takes it.
 fn write_name(f: &mut fmt::Formatter<'_>, value: impl ValueEnum) -> fmt::Result {
-    value
-        .to_possible_value()
-        .map_or(Ok(()), |value| f.write_str(value.get_name()))
+    value.to_possible_value().map_or(Ok(()), |value| f.write_str(value.get_name()))
 }
 
 async fn load(source: Source, id: u64) -> Result<Option<Arc<Product>>> {

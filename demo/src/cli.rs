@@ -78,12 +78,7 @@ pub(crate) struct Options {
     pub(crate) source_delay: Duration,
 
     /// The same seed makes the same requests in the same order
-    #[arg(
-        long,
-        default_value_t = 1,
-        value_name = "N",
-        help_heading = "The generated workload"
-    )]
+    #[arg(long, default_value_t = 1, value_name = "N", help_heading = "The generated workload")]
     pub(crate) seed: u64,
     /// Products in the catalogue
     #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..=1_000_000), value_name = "N", help_heading = "The generated workload")]
@@ -138,26 +133,17 @@ impl Options {
     /// The options that the program was started with, or the exit status it has to end with.
     pub(crate) fn parse_or_exit_status() -> Result<Self, u8> {
         Self::try_parse().map_err(|error| {
-            if matches!(
-                error.kind(),
-                ErrorKind::DisplayHelp | ErrorKind::DisplayVersion
-            ) {
+            if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
                 let _ = error.print();
                 return 0;
             }
             let text = error.to_string();
-            let lines = text
-                .lines()
-                .map(str::trim)
-                .take_while(|line| !line.starts_with("Usage:"));
+            let lines = text.lines().map(str::trim).take_while(|line| !line.starts_with("Usage:"));
             let lines: Vec<&str> = lines
                 .filter(|line| !line.is_empty() && !line.starts_with("For more information"))
                 .collect();
             let line = lines.join(" ");
-            eprintln!(
-                "cache-demo: {} (see --help)",
-                line.trim_start_matches("error: ")
-            );
+            eprintln!("cache-demo: {} (see --help)", line.trim_start_matches("error: "));
             2
         })
     }
@@ -209,21 +195,13 @@ impl Options {
             None if self.trace.is_some() => Duration::from_secs(10),
             None => Duration::from_secs_f64((28.0 / scenarios.max(1) as f64).clamp(0.5, 5.0)),
         };
-        Limits {
-            clients: self.clients.into(),
-            requests: self.requests.unwrap_or(u64::MAX),
-            time,
-        }
+        Limits { clients: self.clients.into(), requests: self.requests.unwrap_or(u64::MAX), time }
     }
 }
 
 fn lifetime(text: &str) -> Result<Duration, String> {
     let time = humantime::parse_duration(text).map_err(|e| e.to_string())?;
-    if time.is_zero() {
-        Err("a lifetime can't be zero".to_owned())
-    } else {
-        Ok(time)
-    }
+    if time.is_zero() { Err("a lifetime can't be zero".to_owned()) } else { Ok(time) }
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {

@@ -18,16 +18,8 @@ impl Loads {
     /// A load that begins, and how many are going on then; 0 during a write.
     pub(crate) fn begin(&self) -> (Load<'_>, u64) {
         let more = |now: u64| (now % ROUND < WRITE).then(|| now + LOAD);
-        match self
-            .0
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, more)
-        {
-            Ok(before) => (
-                Load {
-                    of: Some((self, before / ROUND)),
-                },
-                before % WRITE + 1,
-            ),
+        match self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more) {
+            Ok(before) => (Load { of: Some((self, before / ROUND)) }, before % WRITE + 1),
             Err(_) => (Load { of: None }, 0),
         }
     }
@@ -37,9 +29,7 @@ impl Loads {
             let round = (now / ROUND * ROUND).wrapping_add(ROUND);
             Some(round + writes(now % ROUND / WRITE) * WRITE)
         };
-        let _ = self
-            .0
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
+        let _ = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
     }
 }
 
@@ -52,9 +42,7 @@ impl Drop for Load<'_> {
     fn drop(&mut self) {
         if let Some((loads, round)) = self.of {
             let less = |now: u64| (now / ROUND == round).then(|| now - LOAD);
-            let _ = loads
-                .0
-                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+            let _ = loads.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
         }
     }
 }

@@ -46,11 +46,7 @@ fn job(options: &Options) -> Result<()> {
     let report_failed = |e| Failure::new(options.report.display().to_string(), e);
     let is_new = !options.report.exists();
     // Tried now, not after half a minute.
-    OpenOptions::new()
-        .create(true)
-        .append(true)
-        .open(&options.report)
-        .map_err(report_failed)?;
+    OpenOptions::new().create(true).append(true).open(&options.report).map_err(report_failed)?;
     let report = match measured(options, workload) {
         Ok(report) => report,
         Err(failure) => {
@@ -66,17 +62,11 @@ fn job(options: &Options) -> Result<()> {
         serde_json::to_string_pretty(&report).map_err(|e| Failure::new("JSON", e))?
     } else {
         let path = fs::canonicalize(&options.report).unwrap_or_else(|_| options.report.clone());
-        format!(
-            "\n{}\nReport: {}",
-            report::table(&report.scenarios),
-            path.display()
-        )
+        format!("\n{}\nReport: {}", report::table(&report.scenarios), path.display())
     };
     // A reader that has gone away, such as `head`, is no failure.
     let _ = writeln!(io::stdout(), "{text}");
-    report.failures().map_or(Ok(()), |failures| {
-        Err(Failure::new("not all went well", failures))
-    })
+    report.failures().map_or(Ok(()), |failures| Err(Failure::new("not all went well", failures)))
 }
 
 fn measured(options: &Options, workload: Arc<Workload>) -> Result<Report> {
@@ -126,9 +116,7 @@ async fn measure_all(options: &Options, workload: Arc<Workload>) -> Result<Repor
             acknowledged: Arc::clone(&acknowledged),
         };
         let step = format!("[{}/{}] {scenario}", index + 1, scenarios.len());
-        let outcome = run
-            .measure(limits, |totals| show_progress(&step, totals))
-            .await?;
+        let outcome = run.measure(limits, |totals| show_progress(&step, totals)).await?;
         show_outcome(&step, &outcome);
         outcomes.push(outcome);
     }
@@ -141,11 +129,7 @@ async fn measure_all(options: &Options, workload: Arc<Workload>) -> Result<Repor
 
 fn show_progress(step: &str, totals: Slot) {
     if io::stderr().is_terminal() {
-        let Slot {
-            until_seconds,
-            requests,
-            source_reads,
-        } = totals;
+        let Slot { until_seconds, requests, source_reads } = totals;
         eprint!(
             "\r{step:<36} {until_seconds:5.1} s {requests:>10} requests {source_reads:>9} source reads "
         );
@@ -154,12 +138,7 @@ fn show_progress(step: &str, totals: Slot) {
 
 fn show_outcome(step: &str, outcome: &Outcome) {
     let start = if io::stderr().is_terminal() { "\r" } else { "" };
-    let Outcome {
-        seconds,
-        requests,
-        source_reads,
-        ..
-    } = outcome;
+    let Outcome { seconds, requests, source_reads, .. } = outcome;
     eprintln!(
         "{start}{step:<36} {seconds:5.1} s {requests:>10} requests {source_reads:>9} source reads "
     );
@@ -169,48 +148,21 @@ fn settings(options: &Options, limits: Limits, workload: &Workload) -> Vec<(&'st
     let time = |duration: Duration| humantime::format_duration(duration).to_string();
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let mut settings = vec![
-        (
-            "Clients",
-            format!("{}, each one request at a time", limits.clients),
-        ),
-        (
-            "Time of a scenario",
-            format!("at most {:.1} s", limits.time.as_secs_f64()),
-        ),
-        (
-            "Capacity",
-            format!(
-                "{} entries ({} products)",
-                options.capacity,
-                workload.products()
-            ),
-        ),
+        ("Clients", format!("{}, each one request at a time", limits.clients)),
+        ("Time of a scenario", format!("at most {:.1} s", limits.time.as_secs_f64())),
+        ("Capacity", format!("{} entries ({} products)", options.capacity, workload.products())),
         (
             "Lifetime",
-            format!(
-                "{}, shortened at random by up to {} %",
-                time(options.ttl),
-                options.jitter
-            ),
+            format!("{}, shortened at random by up to {} %", time(options.ttl), options.jitter),
         ),
-        (
-            "Lifetime of \"no such product\"",
-            time(options.negative_ttl),
-        ),
+        ("Lifetime of \"no such product\"", time(options.negative_ttl)),
         (
             "Source delay",
-            format!(
-                "{}, added to every answer of SQLite",
-                time(options.source_delay)
-            ),
+            format!("{}, added to every answer of SQLite", time(options.source_delay)),
         ),
         (
             "Machine",
-            format!(
-                "{cores} processors, {} {}",
-                std::env::consts::OS,
-                std::env::consts::ARCH
-            ),
+            format!("{cores} processors, {} {}", std::env::consts::OS, std::env::consts::ARCH),
         ),
     ];
     let requests = options.requests.or(workload.len());

@@ -27,9 +27,7 @@ impl Acknowledged {
 
     /// The oldest version that a read which begins now may return.
     pub(crate) fn oldest_allowed(&self, id: u64) -> u64 {
-        self.0
-            .get(id as usize)
-            .map_or(0, |latest| latest.load(Ordering::Acquire))
+        self.0.get(id as usize).map_or(0, |latest| latest.load(Ordering::Acquire))
     }
 }
 
@@ -50,13 +48,7 @@ impl Seen {
             Histogram::new_with_bounds(1, 60_000_000_000, 2)
                 .unwrap_or_else(|error| unreachable!("constant bounds: {error}"))
         };
-        Self {
-            gets: durations(),
-            writes: durations(),
-            stale: 0,
-            errors: 0,
-            first_error: None,
-        }
+        Self { gets: durations(), writes: durations(), stale: 0, errors: 0, first_error: None }
     }
 
     /// A read that was allowed to return `oldest_allowed` or newer returned `version`, or nothing.
@@ -168,7 +160,5 @@ impl From<&Histogram<u64>> for Durations {
 }
 
 fn nanos(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos())
-        .unwrap_or(u64::MAX)
-        .max(1)
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX).max(1)
 }

@@ -31,10 +31,7 @@ impl Pool {
                 }
             })
         };
-        Self {
-            jobs: Some(jobs),
-            threads: connections.into_iter().map(work).collect(),
-        }
+        Self { jobs: Some(jobs), threads: connections.into_iter().map(work).collect() }
     }
 
     /// The answer to a question that one of the connections is asked.
@@ -48,15 +45,8 @@ impl Pool {
             let _ = reply.send(question(connection));
         });
         let gone = || Failure::new("the database", "its thread has ended");
-        self.jobs
-            .as_ref()
-            .ok_or_else(gone)?
-            .send(job)
-            .map_err(|_| gone())?;
-        answer
-            .await
-            .map_err(|_| gone())?
-            .map_err(|e| Failure::new("SQLite", e))
+        self.jobs.as_ref().ok_or_else(gone)?.send(job).map_err(|_| gone())?;
+        answer.await.map_err(|_| gone())?.map_err(|e| Failure::new("SQLite", e))
     }
 }
 

@@ -48,9 +48,8 @@ impl Run {
             requests: limits.requests,
             until: began + limits.time,
         });
-        let mut running: JoinSet<Seen> = (0..limits.clients)
-            .map(|_| client(Arc::clone(&clients)))
-            .collect();
+        let mut running: JoinSet<Seen> =
+            (0..limits.clients).map(|_| client(Arc::clone(&clients))).collect();
 
         let mut seen = Seen::new();
         let mut timeline = Timeline::default();
@@ -121,10 +120,7 @@ async fn client(clients: Arc<Clients>) -> Seen {
         };
         let id = request.id;
         if request.write {
-            let change = Change {
-                price_cents: 99 + (n % 50_000) as u32,
-                stock: (n % 500) as u32,
-            };
+            let change = Change { price_cents: 99 + (n % 50_000) as u32, stock: (n % 500) as u32 };
             let began = Instant::now();
             let _overtaking = clients.source.overtake_loads(id);
             match clients.cache.write(id, change).await {

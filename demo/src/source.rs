@@ -69,9 +69,7 @@ impl Source {
         let fill = || -> rusqlite::Result<Database> {
             let mut writer = connect(&file)?;
             fill(&mut writer, products)?;
-            let readers = (0..READERS)
-                .map(|_| connect(&file))
-                .collect::<Result<Vec<_>, _>>()?;
+            let readers = (0..READERS).map(|_| connect(&file)).collect::<Result<Vec<_>, _>>()?;
             Ok(Database {
                 readers: Pool::start(readers),
                 writer: Pool::start(vec![writer]),
@@ -79,21 +77,14 @@ impl Source {
             })
         };
         let database = fill().map_err(|e| Failure::new("can't make the database", e))?;
-        let source = Self {
-            database: Arc::new(database),
-            counters: Counters::new(ids),
-            delay,
-        };
+        let source = Self { database: Arc::new(database), counters: Counters::new(ids), delay };
         Ok(source)
     }
 
     /// The same database, with counters that begin at zero.
     pub(crate) fn counted_anew(&self) -> Self {
         let ids = self.counters.loads.len() as u64;
-        Self {
-            counters: Counters::new(ids),
-            ..self.clone()
-        }
+        Self { counters: Counters::new(ids), ..self.clone() }
     }
 
     /// The product with this id, if there is one.
@@ -204,9 +195,8 @@ fn fill(connection: &mut Connection, products: u64) -> rusqlite::Result<()> {
 }
 
 fn texts(id: u64) -> (String, String) {
-    const KINDS: [&str; 8] = [
-        "Lamp", "Kettle", "Rucksack", "Notebook", "Chair", "Tent", "Clock", "Bowl",
-    ];
+    const KINDS: [&str; 8] =
+        ["Lamp", "Kettle", "Rucksack", "Notebook", "Chair", "Tent", "Clock", "Bowl"];
     const MAKES: [&str; 7] = ["Oak", "Steel", "Linen", "Glass", "Copper", "Felt", "Cork"];
     let kind = KINDS[id as usize % KINDS.len()];
     let make = MAKES[id as usize / KINDS.len() % MAKES.len()];
@@ -237,31 +227,13 @@ mod tests {
     async fn a_write_is_seen_by_the_reads_that_follow() {
         let source = Source::create(3, 4, Duration::ZERO).unwrap();
         let before = source.read(2).await.unwrap().unwrap();
-        let change = Change {
-            price_cents: 7,
-            stock: 9,
-        };
+        let change = Change { price_cents: 7, stock: 9 };
         let written = source.write(2, change).await.unwrap();
-        assert_eq!(
-            written,
-            Product {
-                price_cents: 7,
-                stock: 9,
-                version: 2,
-                ..before
-            }
-        );
+        assert_eq!(written, Product { price_cents: 7, stock: 9, version: 2, ..before });
         assert_eq!(source.read(2).await.unwrap(), Some(written));
         assert_eq!(source.read(3).await.unwrap(), None);
         assert!(source.write(3, change).await.is_err());
-        assert_eq!(
-            (
-                source.reads(),
-                source.writes(),
-                source.most_concurrent_loads()
-            ),
-            (3, 2, 1)
-        );
+        assert_eq!((source.reads(), source.writes(), source.most_concurrent_loads()), (3, 2, 1));
         assert_eq!(source.counted_anew().reads(), 0);
     }
 }

@@ -59,17 +59,8 @@ fn the_main_job_ends_with_a_table_and_a_report() {
 #[test]
 fn json_is_all_that_is_printed_on_standard_output() {
     let folder = TempDir::new().unwrap();
-    let arguments = [
-        &SMALL[..],
-        &[
-            "--json",
-            "--strategy",
-            "no-cache,cache-aside",
-            "--store",
-            "moka",
-        ],
-    ]
-    .concat();
+    let arguments =
+        [&SMALL[..], &["--json", "--strategy", "no-cache,cache-aside", "--store", "moka"]].concat();
     let output = demo(folder.path(), &arguments);
     assert!(output.status.success(), "{}", text(&output.stderr));
     let results: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
@@ -84,39 +75,23 @@ fn json_is_all_that_is_printed_on_standard_output() {
         (&"cache-aside".into(), &"moka".into())
     );
     for scenario in scenarios {
-        assert_eq!(
-            (&scenario["requests"], &scenario["stale_reads"]),
-            (&300.into(), &0.into())
-        );
+        assert_eq!((&scenario["requests"], &scenario["stale_reads"]), (&300.into(), &0.into()));
     }
 }
 
 #[test]
 fn a_trace_is_replayed_once_from_its_beginning_to_its_end() {
     let folder = TempDir::new().unwrap();
-    fs::write(
-        folder.path().join("a.csv"),
-        "time,op,key\n1,r,x\n2,w,x\n3,r,y\nbad\n4,r,x\n",
-    )
-    .unwrap();
-    let arguments = [
-        "--trace",
-        "a.csv",
-        "--strategy",
-        "read-through",
-        "--store",
-        "memory",
-        "--json",
-    ];
+    fs::write(folder.path().join("a.csv"), "time,op,key\n1,r,x\n2,w,x\n3,r,y\nbad\n4,r,x\n")
+        .unwrap();
+    let arguments =
+        ["--trace", "a.csv", "--strategy", "read-through", "--store", "memory", "--json"];
     let output = demo(folder.path(), &arguments);
     assert!(output.status.success(), "{}", text(&output.stderr));
     assert!(text(&output.stderr).contains("Skipped 1 bad line (5: too few columns)"));
     let results: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     let scenario = &results["scenarios"][0];
-    assert_eq!(
-        (&scenario["requests"], &scenario["source_writes"]),
-        (&4.into(), &1.into())
-    );
+    assert_eq!((&scenario["requests"], &scenario["source_writes"]), (&4.into(), &1.into()));
 }
 
 #[test]
@@ -127,31 +102,16 @@ fn bad_input_ends_with_one_plain_line() {
         (&["--trace", "none"], "none: No such file"),
         (&["--trace", "empty"], "empty: has no requests in it"),
         (&["--trace", "."], ".: is a folder"),
-        (
-            &["--store", "disk"],
-            "possible values: memory, moka, json, postcard",
-        ),
-        (
-            &["--strategy", "magic"],
-            "possible values: no-cache, cache-aside, read-through",
-        ),
+        (&["--store", "disk"], "possible values: memory, moka, json, postcard"),
+        (&["--strategy", "magic"], "possible values: no-cache, cache-aside, read-through"),
         (&["--ttl", "0s"], "a lifetime can't be zero"),
-        (
-            &["--report", "none/report.html"],
-            "none/report.html: No such file",
-        ),
+        (&["--report", "none/report.html"], "none/report.html: No such file"),
     ];
     for (arguments, message) in cases {
         let output = demo(folder.path(), arguments);
         let error = text(&output.stderr);
-        assert!(
-            !output.status.success() && output.stdout.is_empty(),
-            "{arguments:?}"
-        );
-        assert!(
-            error.starts_with("cache-demo: ") && error.contains(message),
-            "{error}"
-        );
+        assert!(!output.status.success() && output.stdout.is_empty(), "{arguments:?}");
+        assert!(error.starts_with("cache-demo: ") && error.contains(message), "{error}");
         assert_eq!(error.lines().count(), 1, "{error}");
     }
     // Nothing is left behind but what was there.

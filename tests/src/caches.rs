@@ -96,15 +96,11 @@ struct Aside<S: CacheStore, O> {
 
 impl<S: CacheStore<Value = u64>, O: Observer> TestCache for Aside<S, O> {
     fn get<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Option<u64>>> {
-        self.cache
-            .get_or_load(key, || self.source.load(key))
-            .boxed()
+        self.cache.get_or_load(key, || self.source.load(key)).boxed()
     }
 
     fn get_many<'a>(&'a self, keys: &'a [String]) -> BoxFuture<'a, Vec<Result<Option<u64>>>> {
-        self.cache
-            .get_or_load_many(keys, |keys| self.source.load_many(keys))
-            .boxed()
+        self.cache.get_or_load_many(keys, |keys| self.source.load_many(keys)).boxed()
     }
 
     fn put<'a>(&'a self, key: &'a str, value: Option<u64>) -> BoxFuture<'a, Result<()>> {

@@ -47,19 +47,11 @@ impl PlainStore {
 
     /// Waits until so many writes wait.
     pub async fn writing(&self, writes: usize) {
-        let _ = self
-            .0
-            .writing
-            .subscribe()
-            .wait_for(|writing| *writing == writes)
-            .await;
+        let _ = self.0.writing.subscribe().wait_for(|writing| *writing == writes).await;
     }
 
     fn entries(&self) -> MutexGuard<'_, Entries> {
-        self.0
-            .entries
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.0.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

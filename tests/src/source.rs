@@ -83,11 +83,7 @@ impl Source {
 
     /// Waits until so many loads are under way.
     pub async fn running(&self, loads: usize) {
-        let _ = self
-            .running
-            .subscribe()
-            .wait_for(|running| *running == loads)
-            .await;
+        let _ = self.running.subscribe().wait_for(|running| *running == loads).await;
     }
 
     /// The most loads that were ever under way together.
@@ -137,23 +133,13 @@ impl Source {
         let _running = self.began();
         let answer: Vec<_> = {
             let values = lock(&self.values);
-            let found = keys
-                .iter()
-                .rev()
-                .filter_map(|key| Some((key.clone(), *values.get(key)?)));
+            let found = keys.iter().rev().filter_map(|key| Some((key.clone(), *values.get(key)?)));
             found.collect()
         };
         lock(&self.questions).push(keys);
         let _ = self.held.subscribe().wait_for(|held| !held).await;
-        assert!(
-            !self.panics.load(Ordering::SeqCst),
-            "the source has lost its mind"
-        );
-        if self.fails.load(Ordering::SeqCst) {
-            Err(SourceDown(7))
-        } else {
-            Ok(answer)
-        }
+        assert!(!self.panics.load(Ordering::SeqCst), "the source has lost its mind");
+        if self.fails.load(Ordering::SeqCst) { Err(SourceDown(7)) } else { Ok(answer) }
     }
 
     fn began(&self) -> impl Drop + use<'_> {
@@ -164,8 +150,7 @@ impl Source {
             }
         }
         self.running.send_modify(|running| *running += 1);
-        self.most_running
-            .fetch_max(*self.running.borrow(), Ordering::SeqCst);
+        self.most_running.fetch_max(*self.running.borrow(), Ordering::SeqCst);
         Running(self)
     }
 }

@@ -61,9 +61,7 @@ pub fn cache_on<O: Observer>(
         Kind::Bincode => cache(strategy, encoded(Bincode::new()), options, source),
         Kind::Deep => {
             let bytes = MokaStore::<Bytes>::new(10_000).shared().namespaced("shop");
-            let store = bytes
-                .encoded(Compressed::new(Json::new()).threshold(0))
-                .shared();
+            let store = bytes.encoded(Compressed::new(Json::new()).threshold(0)).shared();
             cache(strategy, store, options, source)
         }
     }

@@ -24,9 +24,7 @@ fn allocations_of_hits<T>(mut hit: impl FnMut() -> Option<T>) -> u64 {
 }
 
 fn now<T>(read: impl Future<Output = cache_core::Result<Option<T>>>) -> Option<T> {
-    read.now_or_never()
-        .expect("a hit does not wait")
-        .expect("memory answers")
+    read.now_or_never().expect("a hit does not wait").expect("memory answers")
 }
 
 fn filled<S: CacheStore<Value = Arc<str>>>(store: S) -> S {

@@ -16,11 +16,7 @@ fn memory<V: Sample>() -> Subject<MemoryStore<V>> {
 
 fn moka(policy: EvictionPolicy) -> Subject<MokaStore<String>> {
     let (clock, hands) = Clock::manual();
-    let store = MokaStore::builder()
-        .capacity(10_000)
-        .clock(clock)
-        .policy(policy)
-        .build();
+    let store = MokaStore::builder().capacity(10_000).clock(clock).policy(policy).build();
     Subject::new(store.expect("valid options")).manual_clock(hands)
 }
 
@@ -46,34 +42,19 @@ store_conformance!(memory_of_arcs, memory::<Arc<String>>());
 store_conformance!(memory_of_bytes, memory::<Bytes>());
 store_conformance!(moka_tiny_lfu, moka(EvictionPolicy::TinyLfu));
 store_conformance!(moka_lru, moka(EvictionPolicy::Lru));
-store_conformance!(
-    memory_on_the_system_clock,
-    Subject::new(MemoryStore::<String>::new(10_000))
-);
+store_conformance!(memory_on_the_system_clock, Subject::new(MemoryStore::<String>::new(10_000)));
 
-store_conformance!(
-    namespaced,
-    wrapped(|store| store.namespaced("shop:eu").namespaced("100%"))
-);
+store_conformance!(namespaced, wrapped(|store| store.namespaced("shop:eu").namespaced("100%")));
 store_conformance!(erased, wrapped(CacheStoreExt::shared));
 store_conformance!(in_an_arc, wrapped(Arc::new));
-store_conformance!(
-    erased_in_a_namespace,
-    wrapped(|store| store.shared().namespaced("shop"))
-);
+store_conformance!(erased_in_a_namespace, wrapped(|store| store.shared().namespaced("shop")));
 
 store_conformance!(json, encoded(Json::new()));
 store_conformance!(bare_json, encoded(Json::bare()));
 store_conformance!(postcard, encoded(Postcard::new()));
 store_conformance!(bincode, encoded(Bincode::new()));
-store_conformance!(
-    compressed_json,
-    encoded(Compressed::new(Json::new()).threshold(0))
-);
-store_conformance!(
-    compressed_postcard,
-    encoded(Compressed::new(Postcard::new()))
-);
+store_conformance!(compressed_json, encoded(Compressed::new(Json::new()).threshold(0)));
+store_conformance!(compressed_postcard, encoded(Compressed::new(Postcard::new())));
 store_conformance!(encoded_erased_namespaced, {
     let (clock, hands) = Clock::manual();
     let store = ModelStore::<Bytes>::new(clock).shared().namespaced("bytes");

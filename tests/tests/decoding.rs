@@ -20,10 +20,7 @@ async fn undecodable_bytes_are_a_miss_and_are_replaced(
 ) {
     let bytes = Bytes::from_static(bytes);
     let below = MemoryStore::<Bytes>::new(100);
-    below
-        .set("key", Some(bytes), SetOptions::forever())
-        .await
-        .expect("memory takes it");
+    below.set("key", Some(bytes), SetOptions::forever()).await.expect("memory takes it");
     let store = below.clone().encoded::<_, u64>(Postcard::new());
     let source = Source::with(&[("key", 1)]);
     let reader = cache(strategy, store, minute(), &source);
@@ -45,10 +42,7 @@ async fn the_entry_of_another_type_or_codec_is_a_miss(
         _ => Json::new().encode(&7_u64),
     };
     let other = other.expect("it can be encoded");
-    below
-        .set("key", Some(other), SetOptions::forever())
-        .await
-        .expect("memory takes it");
+    below.set("key", Some(other), SetOptions::forever()).await.expect("memory takes it");
     let store = below.clone().encoded::<_, u64>(Postcard::new());
     assert_eq!(store.value("key").await.expect("a miss is no error"), None);
     assert_eq!(store.undecodable(), 1);
@@ -62,22 +56,14 @@ async fn one_undecodable_entry_of_many_spoils_only_itself() {
     let below = MemoryStore::<Bytes>::new(100);
     let store = below.clone().encoded::<_, u64>(Json::new());
     for (key, value) in [("a", 1), ("c", 3)] {
-        store
-            .put(key, value, Duration::from_secs(60))
-            .await
-            .expect("stored");
+        store.put(key, value, Duration::from_secs(60)).await.expect("stored");
     }
     let garbage = Some(Bytes::from_static(b"garbage"));
-    below
-        .set("b", garbage, SetOptions::forever())
-        .await
-        .expect("memory takes it");
+    below.set("b", garbage, SetOptions::forever()).await.expect("memory takes it");
     let found = store.get_many(&["a", "b", "c"]).await;
-    let found = found.into_iter().map(|entry| {
-        entry
-            .expect("no error")
-            .and_then(cache_core::Entry::into_value)
-    });
+    let found = found
+        .into_iter()
+        .map(|entry| entry.expect("no error").and_then(cache_core::Entry::into_value));
     assert_eq!(found.collect::<Vec<_>>(), [Some(1), None, Some(3)]);
 }
 
@@ -97,9 +83,6 @@ async fn a_value_that_can_not_be_encoded_is_returned_and_not_kept() {
     let source = Source::with(&[("key", 1)]);
     let reader = cache(Strategy::Through, store, minute(), &source);
     assert_eq!(reader.get("key").await.expect("loaded"), Some(1));
-    assert_eq!(
-        reader.get("key").await.expect("the lease was given back"),
-        Some(1)
-    );
+    assert_eq!(reader.get("key").await.expect("the lease was given back"), Some(1));
     assert_eq!(source.loads(), 2);
 }

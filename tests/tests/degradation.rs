@@ -20,18 +20,9 @@ fn setup(strategy: Strategy, fails_closed: bool) -> Setup {
     let stats = Arc::new(Stats::default());
     let store = FailingStore::new(ModelStore::new(Clock::system()));
     let options = minute().observer(Arc::clone(&stats));
-    let options = if fails_closed {
-        options.fail_closed()
-    } else {
-        options
-    };
+    let options = if fails_closed { options.fail_closed() } else { options };
     let cache = cache(strategy, store.clone(), options, &source);
-    Setup {
-        cache,
-        source,
-        store,
-        stats,
-    }
+    Setup { cache, source, store, stats }
 }
 
 #[rstest]
@@ -134,10 +125,7 @@ async fn an_invalidation_that_fails_is_not_hidden(
         "clear" => it.cache.clear().await,
         _ => it.cache.put("key", Some(2)).await,
     };
-    assert_eq!(
-        error.expect_err("the store is down").kind(),
-        ErrorKind::Unavailable
-    );
+    assert_eq!(error.expect_err("the store is down").kind(), ErrorKind::Unavailable);
 }
 
 /// The load began before the invalidation, whose removal fails: the fence in the process holds all the same.
@@ -155,10 +143,7 @@ async fn a_load_is_not_kept_although_the_removal_failed(
     it.source.running(1).await;
     it.source.put("key", 2);
     it.store.fail(Operation::Remove, ErrorKind::Unavailable);
-    it.cache
-        .invalidate("key")
-        .await
-        .expect_err("the store is down");
+    it.cache.invalidate("key").await.expect_err("the store is down");
     it.store.heal();
     it.source.release();
     assert_eq!(reader.await.expect("no panic").expect("loaded"), Some(1));
@@ -173,37 +158,66 @@ async fn outside_of_a_runtime_a_read_through_miss_is_an_error_and_a_hit_is_not()
     let cache = Arc::clone(&it.cache);
     let (hit, miss) = std::thread::spawn(move || {
         use futures_util::FutureExt;
-        (
-            cache.get("key").now_or_never(),
-            cache.get("new").now_or_never(),
-        )
+        (cache.get("key").now_or_never(), cache.get("new").now_or_never())
     })
     .join()
     .expect("no panic");
     assert_eq!(hit.expect("at once").expect("cached"), Some(1));
-    assert_eq!(
-        miss.expect("at once").expect_err("nowhere to run").kind(),
-        ErrorKind::NoRuntime
-    );
+    assert_eq!(miss.expect("at once").expect_err("nowhere to run").kind(), ErrorKind::NoRuntime);
     assert_eq!(it.cache.loading(), 0);
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_fill_behind_a_slow_network_delays_nobody() {
+/// Who came before the load began is served at once; who came later has to know that nothing was invalidated.
+#[tokio::test]
+async fn a_fill_behind_a_slow_network_delays_only_those_who_came_late() {
     let source = Source::with(&[("key", 1)]);
     let store = cache_core::testing::SlowStore::new(ModelStore::<u64>::new(Clock::system()));
     let gate = store.hold(Operation::Fill);
-    let cache = cache(Strategy::Through, store.clone(), minute(), &source);
+    let options = minute().store_timeout(Duration::from_secs(60));
+    let cache = cache(Strategy::Through, store.clone(), options, &source);
     assert_eq!(cache.get("key").await.expect("not held up"), Some(1));
-    assert_eq!(
-        cache.get("key").await.expect("shared until it is kept"),
-        Some(1)
-    );
-    assert_eq!(source.loads(), 1);
-    gate.open();
-    while cache.loading() > 0 {
-        tokio::time::sleep(Duration::from_millis(1)).await;
+    let late = tokio::spawn({
+        let cache = Arc::clone(&cache);
+        async move { cache.get("key").await }
+    });
+    for _ in 0..50 {
+        tokio::task::yield_now().await;
     }
-    assert_eq!(cache.get("key").await.expect("kept"), Some(1));
+    assert!(!late.is_finished());
+    gate.open();
+    assert_eq!(late.await.expect("no panic").expect("shared"), Some(1));
     assert_eq!(source.loads(), 1);
+    assert_eq!(cache.loading(), 0);
+}
+
+#[tokio::test]
+async fn a_plain_get_of_a_cache_that_fails_closed_returns_the_stores_error() {
+    let stats = Arc::new(Stats::default());
+    let store = FailingStore::new(ModelStore::<u64>::new(Clock::system()));
+    store.fail_all(ErrorKind::Unavailable);
+    let options = minute().fail_closed().observer(Arc::clone(&stats));
+    let cache = cache_core::CacheAside::new(store, options).expect("valid options");
+    assert_eq!(cache.get("key").await.expect_err("closed").kind(), ErrorKind::Unavailable);
+    assert_eq!((stats.snapshot().failed, stats.snapshot().missed), (1, 0));
+}
+
+/// The release takes its time, so it has to go on by itself after its caller has gone.
+#[tokio::test(start_paused = true)]
+async fn a_slow_release_of_a_load_that_was_dropped_still_happens() {
+    let source = Source::with(&[("key", 1)]);
+    let store = cache_core::testing::SlowStore::new(ModelStore::<u64>::new(Clock::system()));
+    store.delay(Operation::Release, Duration::from_millis(10));
+    source.hold();
+    let cache = cache(Strategy::Aside, store.clone(), minute(), &source);
+    let reader = tokio::spawn({
+        let cache = Arc::clone(&cache);
+        async move { cache.get("key").await }
+    });
+    source.running(1).await;
+    reader.abort();
+    let _ = reader.await;
+    source.release();
+    let began = tokio::time::Instant::now();
+    assert_eq!(cache.get("key").await.expect("loaded"), Some(1));
+    assert!(began.elapsed() < Duration::from_secs(5), "it waited for the end of the lease");
 }

@@ -120,10 +120,7 @@ async fn an_invalidation_whose_fill_hangs_does_not_hang_and_still_wins(
     });
     store.writing(1).await;
     source.put("key", 2);
-    cache
-        .invalidate("key")
-        .await
-        .expect("it does not wait for ever");
+    cache.invalidate("key").await.expect("it does not wait for ever");
     store.release();
     assert_eq!(reader.await.expect("no panic").expect("loaded"), Some(1));
     while cache.loading() > 0 || store.value_now("key").is_some() {
@@ -191,15 +188,9 @@ async fn a_prefix_takes_what_begins_with_it_and_nothing_else(
         cache.get(key).await.expect("loaded");
         source.put(key, 2);
     }
-    cache
-        .invalidate_prefix("user*")
-        .await
-        .expect("the store works");
+    cache.invalidate_prefix("user*").await.expect("the store works");
     let now = futures_util::future::join_all(all.map(|key| cache.get(key))).await;
-    let now: Vec<_> = now
-        .into_iter()
-        .map(|value| value.expect("loaded"))
-        .collect();
+    let now: Vec<_> = now.into_iter().map(|value| value.expect("loaded")).collect();
     assert_eq!(now, [Some(1), Some(2), Some(1)]);
 }
 
@@ -226,15 +217,8 @@ async fn no_read_returns_what_was_invalidated_before_it_began(
                 let mut reads = 0_u64;
                 while !done.load(Ordering::SeqCst) {
                     let bound = acknowledged.load(Ordering::SeqCst);
-                    let value = cache
-                        .get("key")
-                        .await
-                        .expect("loaded")
-                        .expect("it is there");
-                    assert!(
-                        value >= bound,
-                        "read {value} after {bound} had been acknowledged"
-                    );
+                    let value = cache.get("key").await.expect("loaded").expect("it is there");
+                    assert!(value >= bound, "read {value} after {bound} had been acknowledged");
                     reads += 1;
                     if reads.is_multiple_of(16) {
                         tokio::task::yield_now().await;

@@ -19,12 +19,7 @@ fn store() -> (MemoryStore<u64>, ManualClock) {
 fn setup(
     strategy: Strategy,
     options: ReadOptions<u64>,
-) -> (
-    Arc<dyn TestCache>,
-    Arc<Source>,
-    MemoryStore<u64>,
-    ManualClock,
-) {
+) -> (Arc<dyn TestCache>, Arc<Source>, MemoryStore<u64>, ManualClock) {
     let (store, hands) = store();
     let source = Source::with(&[("key", 1)]);
     let cache = cache(strategy, store.clone(), options, &source);
@@ -61,11 +56,7 @@ async fn jitter_is_drawn_when_a_value_is_written_and_not_when_it_is_read(
     });
     let (cache, source, store, hands) = setup(strategy, options);
     cache.get("key").await.expect("loaded");
-    let entry = store
-        .get("key")
-        .await
-        .expect("memory answers")
-        .expect("kept");
+    let entry = store.get("key").await.expect("memory answers").expect("kept");
     assert_eq!(entry.fresh_for(), MINUTE.mul_f64(0.75));
     for _ in 0..100 {
         cache.get("key").await.expect("cached");
@@ -88,20 +79,12 @@ async fn not_found_is_kept_for_its_own_lifetime_and_does_not_hide_what_is_made_t
 
     source.put("new", 7);
     cache.invalidate("new").await.expect("memory answers");
-    assert_eq!(
-        cache.get("new").await.expect("loaded"),
-        Some(7),
-        "made, and invalidated"
-    );
+    assert_eq!(cache.get("new").await.expect("loaded"), Some(7), "made, and invalidated");
 
     assert_eq!(cache.get("newer").await.expect("asked"), None);
     source.put("newer", 8);
     hands.advance(Duration::from_secs(5));
-    assert_eq!(
-        cache.get("newer").await.expect("loaded"),
-        Some(8),
-        "made, and waited for"
-    );
+    assert_eq!(cache.get("newer").await.expect("loaded"), Some(8), "made, and waited for");
 }
 
 #[rstest]
@@ -127,19 +110,13 @@ async fn the_value_can_tell_its_lifetime(
         _ => None,
     });
     let (cache, source, store, _) = setup(strategy, options);
-    for (key, value, lifetime) in [
-        ("key", 1, Some(1)),
-        ("not kept", 2, None),
-        ("other", 3, Some(60)),
-    ] {
+    for (key, value, lifetime) in
+        [("key", 1, Some(1)), ("not kept", 2, None), ("other", 3, Some(60))]
+    {
         source.put(key, value);
         assert_eq!(cache.get(key).await.expect("loaded"), Some(value));
         let entry = store.get(key).await.expect("memory answers");
-        assert_eq!(
-            entry.map(|entry| entry.fresh_for().as_secs()),
-            lifetime,
-            "{key}"
-        );
+        assert_eq!(entry.map(|entry| entry.fresh_for().as_secs()), lifetime, "{key}");
     }
 }
 
@@ -155,11 +132,7 @@ async fn the_time_of_the_load_is_kept_with_the_value(
     tokio::time::advance(Duration::from_millis(250)).await;
     source.release();
     reader.await.expect("no panic").expect("loaded");
-    let entry = store
-        .get("key")
-        .await
-        .expect("memory answers")
-        .expect("kept");
+    let entry = store.get("key").await.expect("memory answers").expect("kept");
     let load_time = entry.load_time().duration().expect("measured");
     assert!(
         load_time >= Duration::from_millis(250) && load_time < Duration::from_millis(260),
@@ -178,11 +151,7 @@ async fn what_is_put_is_kept_like_what_is_loaded(
     cache.put("key", None).await.expect("memory answers");
     assert_eq!(cache.get("key").await.expect("known to be absent"), None);
     assert_eq!(source.loads(), 0);
-    let entry = store
-        .get("key")
-        .await
-        .expect("memory answers")
-        .expect("a negative entry");
+    let entry = store.get("key").await.expect("memory answers").expect("a negative entry");
     assert_eq!(entry.fresh_for(), Duration::from_secs(5));
 }
 

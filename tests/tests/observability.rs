@@ -16,9 +16,7 @@ async fn every_request_has_one_outcome(
 ) {
     let stats = Arc::new(Stats::default());
     let source = Source::with(&[("key", 1)]);
-    let options = minute()
-        .negative_ttl(Duration::from_secs(5))
-        .observer(Arc::clone(&stats));
+    let options = minute().negative_ttl(Duration::from_secs(5)).observer(Arc::clone(&stats));
     let cache = cache_on(Kind::Memory, strategy, options, &source);
 
     cache.get("key").await.expect("loaded");
@@ -32,13 +30,7 @@ async fn every_request_has_one_outcome(
     drop(cache.get("cancelled").now_or_never());
     source.release();
     let seen = stats.snapshot();
-    let outcomes = (
-        seen.hits,
-        seen.negative_hits,
-        seen.loaded,
-        seen.failed,
-        seen.cancelled,
-    );
+    let outcomes = (seen.hits, seen.negative_hits, seen.loaded, seen.failed, seen.cancelled);
     assert_eq!(outcomes, (1, 1, 2, 1, 1));
     assert_eq!(seen.requests(), 6);
     assert_eq!(seen.misses(), 4);
@@ -84,9 +76,7 @@ async fn requests_are_the_sum_of_their_outcomes_whatever_happens(
     const ROUNDS: u64 = 400;
     let stats = Arc::new(Stats::default());
     let source = Source::with(&[("0", 1), ("1", 1), ("2", 1)]);
-    let options = minute()
-        .negative_ttl(Duration::from_secs(5))
-        .observer(Arc::clone(&stats));
+    let options = minute().negative_ttl(Duration::from_secs(5)).observer(Arc::clone(&stats));
     let cache = cache_on(kind, strategy, options, &source);
     let made = Arc::new(AtomicU64::new(0));
     let tasks: Vec<_> = (0..TASKS)
@@ -158,12 +148,7 @@ async fn a_refused_fill_is_counted(
     let stats = Arc::new(Stats::default());
     let source = Source::with(&[("key", 1)]);
     source.hold();
-    let cache = cache_on(
-        kind,
-        strategy,
-        minute().observer(Arc::clone(&stats)),
-        &source,
-    );
+    let cache = cache_on(kind, strategy, minute().observer(Arc::clone(&stats)), &source);
     let reader = tokio::spawn({
         let cache = Arc::clone(&cache);
         async move { cache.get("key").await }
@@ -182,12 +167,7 @@ async fn loads_and_a_sample_of_requests_are_timed(
 ) {
     let stats = Arc::new(Stats::default());
     let source = Source::with(&[("key", 1)]);
-    let cache = cache_on(
-        Kind::Memory,
-        strategy,
-        minute().observer(Arc::clone(&stats)),
-        &source,
-    );
+    let cache = cache_on(Kind::Memory, strategy, minute().observer(Arc::clone(&stats)), &source);
     source.hold();
     let reader = tokio::spawn({
         let cache = Arc::clone(&cache);
@@ -203,23 +183,14 @@ async fn loads_and_a_sample_of_requests_are_timed(
     let seen = stats.snapshot();
     assert_eq!(seen.load_times.count(), 1);
     let took = seen.load_times.quantile(0.5);
-    assert!(
-        took >= Duration::from_millis(100) && took < Duration::from_millis(125),
-        "{took:?}"
-    );
-    assert!(
-        (10..=11).contains(&seen.request_times.count()),
-        "one in 64 of 641"
-    );
+    assert!(took >= Duration::from_millis(100) && took < Duration::from_millis(125), "{took:?}");
+    assert!((10..=11).contains(&seen.request_times.count()), "one in 64 of 641");
 }
 
 #[test]
 fn two_observers_see_the_same() {
     let (one, other) = (Arc::new(Stats::default()), Arc::new(Stats::default()));
     let both = (Arc::clone(&one), Some(Arc::clone(&other)));
-    both.observe(&Event::Request {
-        outcome: Outcome::Hit,
-        took: None,
-    });
+    both.observe(&Event::Request { outcome: Outcome::Hit, took: None });
     assert_eq!((one.snapshot().hits, other.snapshot().hits), (1, 1));
 }

@@ -25,11 +25,7 @@ fn the_future_of_a_read_is_small_whatever_the_load_needs() {
     assert!(size_of_val(&large_load(7)) > 4096);
 
     let through = ReadThrough::new(MemoryStore::<u64>::new(10), large_load, options()).unwrap();
-    assert!(
-        size_of_val(&through.get(&7)) <= 64,
-        "{}",
-        size_of_val(&through.get(&7))
-    );
+    assert!(size_of_val(&through.get(&7)) <= 64, "{}", size_of_val(&through.get(&7)));
 
     let aside = CacheAside::new(MokaStore::<u64>::new(10), options()).unwrap();
     let read = aside.get_or_load(&7, || large_load(7));
@@ -55,19 +51,11 @@ async fn a_chain_of_reads_fits_on_a_small_stack() {
         })
     }
     let cache = CacheAside::new(MemoryStore::new(1000), options()).unwrap();
-    let thread = std::thread::Builder::new()
-        .stack_size(2 << 20)
-        .spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()
-                .unwrap();
-            runtime.block_on(depth(cache, 50))
-        });
-    assert_eq!(
-        thread.unwrap().join().expect("no overflow").unwrap(),
-        Some(0)
-    );
+    let thread = std::thread::Builder::new().stack_size(2 << 20).spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(depth(cache, 50))
+    });
+    assert_eq!(thread.unwrap().join().expect("no overflow").unwrap(), Some(0));
 }
 
 /// Compiles only if everything is `Send` for a store, a loader and an observer of any type.
@@ -83,12 +71,8 @@ async fn code_that_is_generic_over_everything_can_be_spawned<S, L, O>(
     tokio::spawn(async move {
         through.get(&7).await?;
         through.invalidate(&7).await?;
-        aside
-            .get_or_load(&7, || async { Ok::<_, std::io::Error>(None) })
-            .await?;
-        aside
-            .get_or_load_many(&[7], |_| async { Ok::<_, std::io::Error>(vec![]) })
-            .await;
+        aside.get_or_load(&7, || async { Ok::<_, std::io::Error>(None) }).await?;
+        aside.get_or_load_many(&[7], |_| async { Ok::<_, std::io::Error>(vec![]) }).await;
         aside.store().put("key", 7, Duration::from_secs(1)).await?;
         aside.clear().await
     });
@@ -116,10 +100,8 @@ fn stores_can_be_dyn() {
 /// A loader keeps what it needs itself; nothing of the caller's is borrowed by a load that outlives it.
 #[tokio::test]
 async fn a_load_outlives_everything_of_its_caller() {
-    let (begun, proceed) = (
-        Arc::new(tokio::sync::Notify::new()),
-        Arc::new(tokio::sync::Notify::new()),
-    );
+    let (begun, proceed) =
+        (Arc::new(tokio::sync::Notify::new()), Arc::new(tokio::sync::Notify::new()));
     let load = {
         let (begun, proceed) = (Arc::clone(&begun), Arc::clone(&proceed));
         move |id: String| {
@@ -148,19 +130,12 @@ async fn a_load_outlives_everything_of_its_caller() {
 
 #[tokio::test]
 async fn ten_thousand_caches_leave_no_task_behind() {
-    let before = tokio::runtime::Handle::current()
-        .metrics()
-        .num_alive_tasks();
+    let before = tokio::runtime::Handle::current().metrics().num_alive_tasks();
     for id in 0..10_000_u64 {
         let load = |id: u64| async move { Ok::<_, std::io::Error>(Some(id)) };
         let cache = ReadThrough::new(MemoryStore::new(10), load, options()).unwrap();
         cache.get(&id).await.unwrap();
     }
     tokio::task::yield_now().await;
-    assert_eq!(
-        tokio::runtime::Handle::current()
-            .metrics()
-            .num_alive_tasks(),
-        before
-    );
+    assert_eq!(tokio::runtime::Handle::current().metrics().num_alive_tasks(), before);
 }

@@ -58,10 +58,7 @@ async fn a_failing_load_is_made_once_and_all_get_its_own_error(
     settle().await;
     source.release();
     for caller in callers {
-        let error = caller
-            .await
-            .expect("no panic")
-            .expect_err("the load failed");
+        let error = caller.await.expect("no panic").expect_err("the load failed");
         assert_eq!(error.kind(), ErrorKind::Load);
         assert_eq!(error.cause::<SourceDown>(), Some(&SourceDown(7)));
     }
@@ -154,10 +151,7 @@ async fn a_panicking_loader_is_an_error_for_all_and_harms_nothing(
     settle().await;
     source.release();
     for caller in callers {
-        let error = caller
-            .await
-            .expect("no panic gets through")
-            .expect_err("it panicked");
+        let error = caller.await.expect("no panic gets through").expect_err("it panicked");
         assert_eq!(error.kind(), ErrorKind::LoaderPanicked);
         assert!(error.to_string().contains("lost its mind"), "{error}");
     }
@@ -188,13 +182,7 @@ async fn a_hung_load_ends_at_its_limit_and_frees_the_key(
     let callers: Vec<_> = (0..10).map(|_| spawn_get(&cache, "k")).collect();
     for caller in callers {
         let error = caller.await.expect("no panic").expect_err("it hung");
-        assert!(
-            matches!(
-                error.kind(),
-                ErrorKind::LoadTimeout | ErrorKind::WaitTimeout
-            ),
-            "{error}"
-        );
+        assert!(matches!(error.kind(), ErrorKind::LoadTimeout | ErrorKind::WaitTimeout), "{error}");
         assert!(error.is_transient());
     }
     assert_eq!(source.loads(), 1);
@@ -209,22 +197,14 @@ async fn waiting_for_somebody_elses_load_is_bounded(
 ) {
     let source = Source::with(&[("k", 1)]);
     source.hold();
-    let options = minute()
-        .load_timeout(Duration::from_secs(60))
-        .wait_limit(Duration::from_secs(1));
+    let options = minute().load_timeout(Duration::from_secs(60)).wait_limit(Duration::from_secs(1));
     let cache = cache_on(Kind::Memory, strategy, options, &source);
     let leader = spawn_get(&cache, "k");
     source.running(1).await;
     let error = cache.get("k").await.expect_err("it waits no longer");
     assert_eq!(error.kind(), ErrorKind::WaitTimeout);
     source.release();
-    assert_eq!(
-        leader
-            .await
-            .expect("no panic")
-            .expect("the leader is not disturbed"),
-        Some(1)
-    );
+    assert_eq!(leader.await.expect("no panic").expect("the leader is not disturbed"), Some(1));
 }
 
 /// A loader that blocks its thread can't be stopped, so the key has to be taken from it.
@@ -249,9 +229,7 @@ async fn a_load_that_blocks_its_thread_loses_the_key_and_its_late_value_is_refus
         }
     };
     let limit = Duration::from_millis(50);
-    let options = ReadOptions::ttl(Duration::from_secs(60))
-        .load_timeout(limit)
-        .wait_limit(limit);
+    let options = ReadOptions::ttl(Duration::from_secs(60)).load_timeout(limit).wait_limit(limit);
     let stats = Arc::new(cache_core::Stats::default());
     let options = options.observer(Arc::clone(&stats));
     let cache = ReadThrough::new(cache_memory::MemoryStore::new(100), load, options);
@@ -267,12 +245,7 @@ async fn a_load_that_blocks_its_thread_loses_the_key_and_its_late_value_is_refus
         tokio::task::yield_now().await;
     }
     assert_ne!(
-        cache
-            .store()
-            .get("7")
-            .await
-            .expect("memory answers")
-            .map(cache_core::Entry::into_value),
+        cache.store().get("7").await.expect("memory answers").map(cache_core::Entry::into_value),
         Some(Some("late"))
     );
 }
@@ -296,10 +269,7 @@ async fn a_load_that_needs_its_own_result_is_an_error(
             if at == path.len() {
                 return Ok(Some(1));
             }
-            cache
-                .clone()
-                .get_or_load(path[at], || aside(cache, path, at + 1))
-                .await
+            cache.clone().get_or_load(path[at], || aside(cache, path, at + 1)).await
         })
     }
 
@@ -332,10 +302,7 @@ async fn a_load_that_needs_its_own_result_is_an_error(
             cache.get(path[0]).await
         }
     };
-    assert_eq!(
-        got.expect_err("not a deadlock").kind(),
-        ErrorKind::RecursiveLoad
-    );
+    assert_eq!(got.expect_err("not a deadlock").kind(), ErrorKind::RecursiveLoad);
 }
 
 /// `a` needs `b` while `b` needs `a`, in two tasks: neither sees the other in its own stack.
@@ -350,9 +317,7 @@ async fn loads_of_two_tasks_that_need_each_other_are_an_error() {
             let inner = cache.clone();
             let load = || async move {
                 both_load.wait().await;
-                inner
-                    .get_or_load(needs, || async { Ok::<_, SourceDown>(Some(1)) })
-                    .await
+                inner.get_or_load(needs, || async { Ok::<_, SourceDown>(Some(1)) }).await
             };
             cache.get_or_load(key, load).await
         })
@@ -360,9 +325,7 @@ async fn loads_of_two_tasks_that_need_each_other_are_an_error() {
     let (one, other) = (load("a", "b"), load("b", "a"));
     let results = [one.await.expect("no panic"), other.await.expect("no panic")];
     assert!(results.iter().any(|result| {
-        result
-            .as_ref()
-            .is_err_and(|error| error.kind() == ErrorKind::RecursiveLoad)
+        result.as_ref().is_err_and(|error| error.kind() == ErrorKind::RecursiveLoad)
     }));
 }
 
@@ -376,9 +339,7 @@ async fn nested_loads_of_different_keys_do_not_disturb_each_other() {
         async move {
             let inner = cache.clone();
             let load = || async move {
-                inner
-                    .get_or_load(&(n + 1000), || async { Ok::<_, SourceDown>(Some(n)) })
-                    .await
+                inner.get_or_load(&(n + 1000), || async { Ok::<_, SourceDown>(Some(n)) }).await
             };
             cache.get_or_load(&n, load).await
         }
@@ -415,24 +376,14 @@ async fn all_who_wait_are_served_from_the_load_even_if_nothing_can_be_kept(
 
 #[tokio::test]
 async fn the_same_key_of_two_caches_is_two_loads() {
-    let names = CacheAside::new(
-        cache_memory::MemoryStore::new(10),
-        ReadOptions::ttl(Duration::MAX),
-    );
-    let ages = CacheAside::new(
-        cache_memory::MemoryStore::new(10),
-        ReadOptions::ttl(Duration::MAX),
-    );
+    let names =
+        CacheAside::new(cache_memory::MemoryStore::new(10), ReadOptions::ttl(Duration::MAX));
+    let ages = CacheAside::new(cache_memory::MemoryStore::new(10), ReadOptions::ttl(Duration::MAX));
     let (names, ages) = (names.expect("valid"), ages.expect("valid"));
-    let name = names.get_or_load("42", || async {
-        Ok::<_, SourceDown>(Some("Ada".to_owned()))
-    });
+    let name = names.get_or_load("42", || async { Ok::<_, SourceDown>(Some("Ada".to_owned())) });
     let age = ages.get_or_load("42", || async { Ok::<_, SourceDown>(Some(36_u8)) });
     let (name, age) = tokio::join!(name, age);
-    assert_eq!(
-        (name.expect("loaded").as_deref(), age.expect("loaded")),
-        (Some("Ada"), Some(36))
-    );
+    assert_eq!((name.expect("loaded").as_deref(), age.expect("loaded")), (Some("Ada"), Some(36)));
 }
 
 /// Two caches on one store are two processes on one server: the store's lease makes them one.
@@ -459,16 +410,8 @@ async fn two_caches_on_one_store_make_one_load(
 async fn a_lease_held_for_too_long_is_not_waited_for_and_the_value_not_kept() {
     let source = Source::with(&[("k", 1)]);
     let store = cache_memory::MemoryStore::<u64>::new(100);
-    let claim = store
-        .claim(
-            "k",
-            cache_core::ClaimOptions::new(Duration::from_secs(3600)),
-        )
-        .await;
-    assert!(matches!(
-        claim.expect("memory answers"),
-        cache_core::Claim::Granted(_)
-    ));
+    let claim = store.claim("k", cache_core::ClaimOptions::new(Duration::from_secs(3600))).await;
+    assert!(matches!(claim.expect("memory answers"), cache_core::Claim::Granted(_)));
     let options = minute().wait_limit(Duration::from_secs(2));
     let cache = cache_tests::cache(Strategy::Through, store.clone(), options, &source);
     assert_eq!(cache.get("k").await.expect("loaded for itself"), Some(1));
@@ -517,10 +460,8 @@ async fn a_runtime_that_shuts_down_leaves_nobody_waiting() {
     };
     let store = cache_memory::MemoryStore::<u64>::new(10);
     let cache = ReadThrough::new(store, load, minute()).expect("valid options");
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .enable_all()
-        .build();
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
     let runtime = runtime.expect("a runtime");
     let other = cache.clone();
     runtime.spawn(async move { other.get(&1).await });

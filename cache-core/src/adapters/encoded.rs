@@ -46,12 +46,7 @@ pub struct Encoded<S, C, V> {
 impl<S, C, V> Encoded<S, C, V> {
     /// The values that `codec` makes of the bytes in `inner`.
     pub fn new(inner: S, codec: C) -> Self {
-        Self {
-            inner,
-            codec,
-            undecodable: Arc::default(),
-            value: PhantomData,
-        }
+        Self { inner, codec, undecodable: Arc::default(), value: PhantomData }
     }
 
     /// The store below.
@@ -98,17 +93,11 @@ where
     type Value = V;
 
     async fn get(&self, key: &str) -> Result<Option<Entry<V>>> {
-        Ok(self
-            .inner
-            .get(key)
-            .await?
-            .and_then(|entry| self.decode(entry)))
+        Ok(self.inner.get(key).await?.and_then(|entry| self.decode(entry)))
     }
 
     fn get_now(&self, key: &str) -> Poll<Option<Entry<V>>> {
-        self.inner
-            .get_now(key)
-            .map(|entry| entry.and_then(|entry| self.decode(entry)))
+        self.inner.get_now(key).map(|entry| entry.and_then(|entry| self.decode(entry)))
     }
 
     async fn set(&self, key: &str, value: Option<V>, options: SetOptions) -> Result<()> {
@@ -121,25 +110,18 @@ where
 
     async fn get_many(&self, keys: &[&str]) -> Vec<Result<Option<Entry<V>>>> {
         let entries = self.inner.get_many(keys).await.into_iter();
-        entries
-            .map(|entry| Ok(entry?.and_then(|entry| self.decode(entry))))
-            .collect()
+        entries.map(|entry| Ok(entry?.and_then(|entry| self.decode(entry)))).collect()
     }
 
     async fn set_many(&self, entries: Vec<(&str, Option<V>, SetOptions)>) -> Vec<Result<()>> {
         let mut results = Vec::with_capacity(entries.len());
         let mut encoded = Vec::with_capacity(entries.len());
         for (key, value, options) in entries {
-            results.push(
-                self.encode(value)
-                    .map(|value| encoded.push((key, value, options))),
-            );
+            results.push(self.encode(value).map(|value| encoded.push((key, value, options))));
         }
         let mut stored = self.inner.set_many(encoded).await.into_iter();
         for result in results.iter_mut().filter(|result| result.is_ok()) {
-            *result = stored
-                .next()
-                .unwrap_or_else(|| Err(Error::new(ErrorKind::Store)));
+            *result = stored.next().unwrap_or_else(|| Err(Error::new(ErrorKind::Store)));
         }
         results
     }
@@ -157,7 +139,8 @@ where
     }
 
     async fn claim(&self, key: &str, mut options: ClaimOptions) -> Result<Claim<V>> {
-        loop {
+        // An entry may change while it is asked for, but not for ever.
+        for _ in 0..3 {
             let entry = match self.inner.claim(key, options).await? {
                 Claim::Granted(lease) => return Ok(Claim::Granted(lease)),
                 Claim::Held { retry_in } => return Ok(Claim::Held { retry_in }),
@@ -168,12 +151,10 @@ where
                 return Ok(Claim::Found(entry));
             }
             // What is there is of no use to anybody here, so it may be replaced.
-            if options.seen() == Some(version) {
-                // The store can't replace an entry under a lease. What the load brings goes unfenced.
-                return Ok(Claim::Granted(Lease::new(key, 0)));
-            }
             options = options.refreshing(version);
         }
+        // The store can't replace an entry under a lease: what the load brings goes unfenced.
+        Ok(Claim::Granted(Lease::new(key, 0)))
     }
 
     async fn fill(&self, lease: Lease, value: Option<V>, options: SetOptions) -> Result<Fill> {
@@ -187,7 +168,7 @@ where
         }
     }
 
-    async fn release(&self, lease: Lease) -> Result<()> {
+    async fn release(&self, lease: Lease) -> Result<bool> {
         self.inner.release(lease).await
     }
 

@@ -46,10 +46,7 @@ impl<S> Namespaced<S> {
         let mut prefix = SmolStrBuilder::new();
         escape(namespace, &mut prefix);
         prefix.push(':');
-        Self {
-            inner,
-            prefix: prefix.finish(),
-        }
+        Self { inner, prefix: prefix.finish() }
     }
 
     /// The store below.
@@ -129,7 +126,7 @@ impl<S: CacheStore> CacheStore for Namespaced<S> {
         self.inner.fill(lease, value, options).await
     }
 
-    async fn release(&self, lease: Lease) -> Result<()> {
+    async fn release(&self, lease: Lease) -> Result<bool> {
         self.inner.release(lease).await
     }
 

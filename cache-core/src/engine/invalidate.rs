@@ -1,5 +1,6 @@
 //! How keys leave: the flights are revoked, and then the entries removed. See [`Flights`].
 
+use std::future::Future;
 use std::sync::Arc;
 
 use futures_util::future::join_all;
@@ -11,45 +12,51 @@ use crate::{CacheStore, Key, Observer, Result};
 
 impl<S: CacheStore, O: Observer> Engine<S, O> {
     pub(crate) async fn invalidate(&self, key: &Key<'_>) -> Result<()> {
-        self.landed(self.flights.revoke(key)).await;
-        self.store.remove(key).await
+        self.fenced(|| self.flights.revoke(key), self.within_limit(self.store.remove(key))).await
     }
 
     pub(crate) async fn invalidate_many(&self, keys: &[Key<'_>]) -> Result<()> {
-        self.landed(keys.iter().filter_map(|key| self.flights.revoke(key)))
-            .await;
-        let keys: Vec<&str> = keys.iter().map(|key| &**key).collect();
-        self.store.remove_many(&keys).await
+        let spelled: Vec<&str> = keys.iter().map(|key| &**key).collect();
+        let revoke = || spelled.iter().flat_map(|key| self.flights.revoke(key)).collect();
+        self.fenced(revoke, self.within_limit(self.store.remove_many(&spelled))).await
     }
 
     pub(crate) async fn invalidate_prefix(&self, prefix: &str) -> Result<()> {
-        self.landed(self.flights.revoke_prefix(prefix)).await;
-        self.store.remove_prefix(prefix).await
+        self.fenced(|| self.flights.revoke_prefix(prefix), self.store.remove_prefix(prefix)).await
     }
 
     pub(crate) async fn clear(&self) -> Result<()> {
-        self.landed(self.flights.revoke_prefix("")).await;
-        self.store.clear().await
+        self.fenced(|| self.flights.revoke_prefix(""), self.store.clear()).await
     }
 
     /// Replaces what is cached, as if it had just been loaded.
     pub(crate) async fn put(&self, key: &Key<'_>, value: Option<S::Value>) -> Result<()> {
-        self.landed(self.flights.revoke(key)).await;
-        match self.options.lifetime(value.as_ref()) {
-            Some(options) => self.store.set(key, value, options).await,
-            None => self.store.remove(key).await,
-        }
+        let lifetime = self.options.lifetime(value.as_ref());
+        let replace = async {
+            match lifetime {
+                Some(options) => self.store.set(key, value, options).await,
+                None => self.store.remove(key).await,
+            }
+        };
+        self.fenced(|| self.flights.revoke(key), self.within_limit(replace)).await
     }
 
-    /// Waits for the fills that were already going on, so that the removal comes after them. Where the
-    /// store fences, it does not matter which comes first.
-    async fn landed(&self, filling: impl IntoIterator<Item = Arc<Flight<S::Value>>> + Send) {
-        let filling: Vec<_> = filling.into_iter().collect();
-        if filling.is_empty() || self.store.capabilities().fenced {
-            return;
+    /// Changes the store so that nothing from before the change is kept or shared after it.
+    async fn fenced(
+        &self,
+        revoke: impl Fn() -> Vec<Arc<Flight<S::Value>>>,
+        change: impl Future<Output = Result<()>>,
+    ) -> Result<()> {
+        let filling = revoke();
+        // A fill that is going on comes first. Where the store fences, it does not matter.
+        if !filling.is_empty() && !self.store.capabilities().fenced {
+            let filled = join_all(filling.iter().map(|flight| flight.filled()));
+            // If a fill takes longer than that, its leader removes the entry again by itself.
+            let _ = timeout(self.options.store_timeout, filled).await;
         }
-        let filled = join_all(filling.iter().map(|flight| flight.filled()));
-        // If a fill takes longer than that, its leader removes the entry again by itself.
-        let _ = timeout(self.options.waits_for(), filled).await;
+        let changed = change.await;
+        // A flight that has begun meanwhile may have found what was about to go.
+        revoke();
+        changed
     }
 }

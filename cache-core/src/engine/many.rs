@@ -1,19 +1,19 @@
 //! The way of many keys through the cache.
 
 use std::collections::HashMap;
-use std::future::Future;
+use std::future::{Future, ready};
 use std::pin::Pin;
 use std::sync::Arc;
 
-use futures_util::future::join_all;
+use futures_util::future::{join, join_all};
 
 use super::lead::Led;
 use super::read::{gone, runtime};
 use super::{Ask, Engine, Missing, Seen, load_error};
-use crate::flight::{Follow, Followed, Landing, Lead, Seat};
-use crate::{BatchLoader, BoxError, CacheKey, CacheStore, Key, Observer, Result};
+use crate::flight::{Follow, Followed, Landing, Seat};
+use crate::{BatchLoader, BoxError, CacheKey, CacheStore, Entry, Key, Observer, Result};
 
-type Launched<'a> = Pin<Box<dyn Future<Output = Result<()>> + Send + 'a>>;
+type Launched<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
 
 impl<S: CacheStore, O: Observer> Engine<S, O> {
     /// As [`get_or_load`](Self::get_or_load), for many keys at once.
@@ -29,12 +29,10 @@ impl<S: CacheStore, O: Observer> Engine<S, O> {
         E: Into<BoxError>,
     {
         let load = &load;
-        let launch = |led| -> Launched<'_> {
-            Box::pin(async move {
-                let load = |keys| async { load(keys).await.map_err(load_error) };
-                self.lead_many(led, load).await;
-                Ok(())
-            })
+        let launch = |led| -> Result<Launched<'_>> {
+            runtime()?;
+            let load = |keys| async { load(keys).await.map_err(load_error) };
+            Ok(Box::pin(self.lead_many(led, load)))
         };
         self.many(keys, launch).await
     }
@@ -49,134 +47,113 @@ impl<S: CacheStore, O: Observer> Engine<S, O> {
         K: CacheKey + Clone + Send + Sync + 'static,
         L: BatchLoader<K, Value = S::Value>,
     {
-        let launch = |led| -> Launched<'_> {
+        let launch = |led| -> Result<Launched<'_>> {
             let (engine, loader) = (Arc::clone(self), Arc::clone(loader));
-            let spawned = runtime().map(|runtime| {
-                runtime.spawn(async move {
-                    let load = |keys| async { loader.load_many(keys).await.map_err(load_error) };
-                    engine.lead_many(led, load).await;
-                });
+            runtime()?.spawn(async move {
+                let load = |keys| async { loader.load_many(keys).await.map_err(load_error) };
+                engine.lead_many(led, load).await;
             });
-            Box::pin(async move { spawned })
+            Ok(Box::pin(ready(())))
         };
         self.many(keys, launch).await
     }
 
     /// Asks the store for all keys at once, has the misses that nobody loads yet `launch`ed together, and
-    /// waits for all others.
+    /// waits for all others meanwhile.
     async fn many<'a, K>(
         &'a self,
         keys: &[K],
-        launch: impl Fn(Vec<Led<K, S::Value>>) -> Launched<'a>,
+        launch: impl Fn(Vec<Led<K, S::Value>>) -> Result<Launched<'a>> + Sync,
     ) -> Vec<Result<Option<S::Value>>>
     where
-        K: CacheKey + Clone,
+        K: CacheKey + Clone + Send + Sync,
     {
-        let mut missing = Missing {
-            engine: self,
-            began: None,
-            count: keys.len(),
-        };
+        let mut missing = Missing { engine: self, began: None, count: keys.len() };
         let (unique, places) = unique(keys);
         let spelled: Vec<&str> = unique.iter().map(|(_, spelled)| &**spelled).collect();
-        let mut found = self.store.get_many(&spelled).await.into_iter();
+        let mut found = self.found_many(&spelled).await.into_iter();
 
         let mut answers: Vec<Option<Landing<S::Value>>> = Vec::with_capacity(unique.len());
         let (mut led, mut open) = (Vec::new(), Vec::new());
         for (at, (key, spelled)) in unique.iter().enumerate() {
-            let found = found.next().unwrap_or(Ok(None));
-            answers.push(match self.seen(found) {
+            answers.push(match self.seen(found.next().unwrap_or(Ok(None))) {
                 Seen::Answer(answer) => Some(answer),
                 Seen::Ask(ask) => {
-                    match self.flights.join(&spelled.to_smol()) {
-                        Seat::Lead(lead) => led.push((
-                            at,
-                            Led {
-                                lead,
-                                ask,
-                                key: (*key).clone(),
-                            },
-                        )),
-                        Seat::Follow(follow) => open.push(Open {
-                            at,
-                            ask,
-                            follow,
-                            mine: false,
-                        }),
+                    match self.flights.join(&spelled.to_smol(), false) {
+                        Seat::Follow(follow) => open.push(Open { at, ask, follow, mine: false }),
+                        Seat::Lead(lead) => {
+                            open.push(Open { at, ask, follow: lead.follow(), mine: true });
+                            led.push(Led { lead, ask, key: (*key).clone() });
+                        }
                     }
                     None
                 }
             });
         }
-        // Each round answers every open key, or hands this caller its lead, which happens only when
-        // the caller that led it has gone away.
-        while !led.is_empty() || !open.is_empty() {
-            let mut leads = Vec::with_capacity(led.len());
-            for (at, led) in led.drain(..) {
-                open.push(Open {
-                    at,
-                    ask: led.ask,
-                    follow: led.lead.follow(),
-                    mine: true,
-                });
-                leads.push(led);
-            }
-            let launched = if leads.is_empty() {
-                Ok(())
-            } else {
-                launch(leads).await
-            };
-            let waited =
-                join_all(open.drain(..).map(|open| self.wait(open, launched.clone()))).await;
-            for (at, answer) in waited {
-                match answer {
-                    Ok(answer) => answers[at] = Some(answer),
-                    Err((lead, ask)) => led.push((
-                        at,
-                        Led {
-                            lead,
-                            ask,
-                            key: unique[at].0.clone(),
-                        },
-                    )),
+        let launched: Launched<'a> = match led.is_empty() {
+            true => Box::pin(ready(())),
+            false => match launch(led) {
+                Ok(launched) => launched,
+                Err(error) => {
+                    for Open { at, .. } in open.extract_if(.., |open| open.mine) {
+                        answers[at] = Some(Landing::failed(error.clone()));
+                    }
+                    Box::pin(ready(()))
                 }
-            }
+            },
+        };
+        let waits = open.into_iter().map(|open| self.wait(open, &unique, &launch));
+        let (landings, ()) = join(join_all(waits), launched).await;
+        for (at, landing) in landings {
+            answers[at] = Some(landing);
         }
-
         let answers = places.into_iter().map(|at| answers[at].clone());
-        answers
-            .flatten()
-            .map(|answer| missing.ended(answer))
-            .collect()
+        answers.flatten().map(|answer| missing.ended(answer)).collect()
     }
 
-    /// Waits for the answer to an open key, or for its lead.
-    async fn wait(
-        &self,
-        Open {
-            at,
-            ask,
-            follow,
-            mine,
-        }: Open<S::Value>,
-        launched: Result<()>,
-    ) -> (usize, Result<Landing<S::Value>, (Lead<S::Value>, Ask)>) {
-        if mine && let Err(error) = launched {
-            return (at, Ok(Landing::failed(error)));
-        }
-        let limit = if mine {
-            self.flight_limit()
-        } else {
-            self.options.waits_for()
+    async fn found_many(&self, keys: &[&str]) -> Vec<Result<Option<Entry<S::Value>>>> {
+        let found = self.within_limit(async { Ok(self.store.get_many(keys).await) });
+        found.await.unwrap_or_else(|error| keys.iter().map(|_| Err(error.clone())).collect())
+    }
+
+    /// Waits for the answer to an open key, and leads its load if the one who did has gone away.
+    async fn wait<'a, K>(
+        &'a self,
+        mut open: Open<S::Value>,
+        keys: &[(&K, Key<'_>)],
+        launch: &(impl Fn(Vec<Led<K, S::Value>>) -> Result<Launched<'a>> + Sync),
+    ) -> (usize, Landing<S::Value>)
+    where
+        K: CacheKey + Clone + Send + Sync,
+    {
+        let (key, spelled) = &keys[open.at];
+        let landing = loop {
+            let limit = if open.mine { self.flight_limit() } else { self.options.waits_for() };
+            let lead = match self.follow(&open.follow, limit).await {
+                Ok(Followed::Landed(landing)) if open.mine => break landing,
+                Ok(Followed::Landed(landing)) => break landing.shared(),
+                Ok(Followed::Lead(lead)) if open.mine => break gone(&lead),
+                Ok(Followed::Lead(lead)) => lead,
+                Ok(Followed::Again) => match self.join_again(&spelled.to_smol()).await {
+                    Ok((Seat::Lead(lead), ask)) => {
+                        open.ask = ask;
+                        lead
+                    }
+                    Ok((Seat::Follow(follow), ask)) => {
+                        open = Open { ask, follow, mine: false, ..open };
+                        continue;
+                    }
+                    Err(landing) => break landing,
+                },
+                Err(error) => break Landing::failed(error),
+            };
+            open = Open { follow: lead.follow(), mine: true, ..open };
+            match launch(vec![Led { lead, ask: open.ask, key: (*key).clone() }]) {
+                Ok(launched) => launched.await,
+                Err(error) => break Landing::failed(error),
+            }
         };
-        let answer = match self.follow(&follow, limit).await {
-            Ok(Followed::Landed(landing)) if mine => Ok(landing),
-            Ok(Followed::Landed(landing)) => Ok(landing.shared()),
-            Ok(Followed::Lead(lead)) if mine => Ok(gone(&lead)),
-            Ok(Followed::Lead(lead)) => Err((lead, ask)),
-            Err(error) => Ok(Landing::failed(error)),
-        };
-        (at, answer)
+        (open.at, landing)
     }
 }
 

@@ -1,8 +1,9 @@
 //! What the reading strategies have in common.
 //!
 //! `read.rs` has the way of one key through the cache, `many.rs` that of many; both lead their loads
-//! by `lead.rs`. `invalidate.rs` is how keys leave.
+//! by `lead.rs`, and `fence.rs` stands between a load and the store. `invalidate.rs` is how keys leave.
 
+mod fence;
 mod invalidate;
 mod lead;
 mod many;
@@ -15,6 +16,7 @@ use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use tokio::runtime::Handle;
 use tokio::time::{Instant, timeout};
 
@@ -58,11 +60,7 @@ impl<S: CacheStore, O: Observer> Engine<S, O> {
                     engine.release_soon(lease);
                 }
             });
-            Self {
-                store,
-                options,
-                flights: Arc::new(flights),
-            }
+            Self { store, options, flights: Arc::new(flights) }
         }))
     }
 
@@ -100,7 +98,7 @@ impl<S: CacheStore, O: Observer> Engine<S, O> {
             return Err(Error::new(ErrorKind::RecursiveLoad));
         };
         timeout(limit, follow.wait()).await.map_err(|_| {
-            // Only a loader that blocks its thread, or a store that hangs, gets here.
+            // Only a loader that blocks its thread gets here.
             if follow.age() >= self.flight_limit() {
                 follow.give_up();
             }
@@ -108,27 +106,50 @@ impl<S: CacheStore, O: Observer> Engine<S, O> {
         })
     }
 
-    /// How long a flight may take: it waits for a lease, and then loads.
+    /// How long a flight may take: it waits for a lease, loads, and fills.
     fn flight_limit(&self) -> Duration {
-        self.options
-            .waits_for()
-            .saturating_add(self.options.load_timeout)
+        let asks = self.options.store_timeout.saturating_mul(3);
+        self.options.waits_for().saturating_add(self.options.load_timeout).saturating_add(asks)
     }
 
-    async fn release(&self, lease: Lease) {
-        if let Err(error) = self.store.release(lease).await {
-            self.store_failed(&error);
+    /// What the store has.
+    async fn found(&self, key: &str) -> Result<Option<Entry<S::Value>>> {
+        match self.store.get_now(key) {
+            Poll::Ready(found) => Ok(found),
+            Poll::Pending => self.within_limit(self.store.get(key)).await,
         }
+    }
+
+    /// The store's answer, if it comes in time.
+    async fn within_limit<T>(&self, answer: impl Future<Output = Result<T>>) -> Result<T> {
+        let mut answer = pin!(answer);
+        // A store in this process answers at once, and needs no timer, and no runtime.
+        if let Poll::Ready(answer) = poll_once(answer.as_mut()).await {
+            return answer;
+        }
+        if Handle::try_current().is_err() {
+            return answer.await;
+        }
+        timeout(self.options.store_timeout, answer)
+            .await
+            .unwrap_or_else(|late| Err(Error::with_cause(ErrorKind::Unavailable, late)))
+    }
+
+    /// Gives a lease back, and says whether it had held until then.
+    async fn release(&self, lease: Lease) -> bool {
+        let released = self.within_limit(self.store.release(lease)).await;
+        released.inspect_err(|error| self.store_failed(error)).unwrap_or(false)
     }
 
     /// Releases the lease of a load that was dropped. A store in memory does it at once, one behind
     /// a network in the background; without a runtime the lease ends by itself.
     fn release_soon(self: Arc<Self>, lease: Lease) {
-        let mut release = Box::pin(async move { self.release(lease).await });
-        let waiting = release
-            .as_mut()
-            .poll(&mut Context::from_waker(Waker::noop()))
-            .is_pending();
+        let release = async move {
+            self.release(lease).await;
+        };
+        // It may be called while a panic unwinds, and a second one would end the process.
+        let mut release = Box::pin(AssertUnwindSafe(release).catch_unwind());
+        let waiting = release.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending();
         if let (true, Ok(runtime)) = (waiting, Handle::try_current()) {
             runtime.spawn(release);
         }
@@ -139,7 +160,8 @@ impl<S: CacheStore, O: Observer> Engine<S, O> {
     }
 
     fn began(&self) -> Option<Instant> {
-        self.options.observer.samples().then(Instant::now)
+        let samples = catch_unwind(AssertUnwindSafe(|| self.options.observer.samples()));
+        samples.is_ok_and(|samples| samples).then(Instant::now)
     }
 
     fn ended(&self, outcome: Outcome, began: Option<Instant>) {
@@ -179,15 +201,8 @@ impl<S: CacheStore, O: Observer> Drop for Missing<'_, S, O> {
 /// The answer that a fresh entry is.
 #[inline]
 fn hit<V>(entry: Entry<V>) -> Landing<V> {
-    let outcome = if entry.is_negative() {
-        Outcome::Negative
-    } else {
-        Outcome::Hit
-    };
-    Landing {
-        result: Ok(entry.into_value()),
-        outcome,
-    }
+    let outcome = if entry.is_negative() { Outcome::Negative } else { Outcome::Hit };
+    Landing { result: Ok(entry.into_value()), outcome }
 }
 
 /// The cache's error for a loader's. The error of a cache below passes as it is.
@@ -201,14 +216,4 @@ fn load_error(error: impl Into<BoxError>) -> Error {
 /// Polls a future just once.
 async fn poll_once<F: Future>(mut future: Pin<&mut F>) -> Poll<F::Output> {
     poll_fn(|context| Poll::Ready(future.as_mut().poll(context))).await
-}
-
-/// Polls `first` before the rest, and runs `meanwhile` if it does not finish at once.
-async fn finish_or<F: Future<Output = ()>>(first: F, meanwhile: impl FnOnce()) {
-    let mut first = pin!(first);
-    let finished = poll_once(first.as_mut()).await.is_ready();
-    meanwhile();
-    if !finished {
-        first.await;
-    }
 }

@@ -10,7 +10,7 @@ use tokio::runtime::Handle;
 use tokio::time::Instant;
 
 use super::{Ask, Engine, Missing, Seen, hit, load_error};
-use crate::flight::{Followed, Landing, Lead, Seat};
+use crate::flight::{Followed, Landing, Lead, Seat, Settled};
 use crate::{
     BoxError, CacheKey, CacheStore, Entry, Error, ErrorKind, Key, Loader, Observer, Outcome, Result,
 };
@@ -18,20 +18,12 @@ use crate::{
 impl<S: CacheStore, O: Observer> Engine<S, O> {
     /// What the store has, and nothing more.
     pub(crate) async fn get(&self, key: &Key<'_>) -> Result<Option<S::Value>> {
-        let began = self.began();
-        let found = match self.store.get_now(key) {
-            Poll::Ready(found) => Ok(found),
-            Poll::Pending => self.store.get(key).await,
-        };
-        let answer = match self.seen(found) {
+        let mut missing = Missing { engine: self, began: self.began(), count: 1 };
+        let answer = match self.seen(self.found(key).await) {
             Seen::Answer(answer) => answer,
-            Seen::Ask(_) => Landing {
-                result: Ok(None),
-                outcome: Outcome::Missed,
-            },
+            Seen::Ask(_) => Landing { result: Ok(None), outcome: Outcome::Missed },
         };
-        self.ended(answer.outcome, began);
-        answer.result
+        missing.ended(answer)
     }
 
     /// 1. Ask the store.    2. On a miss, join the flight: one caller loads, the others wait.
@@ -61,12 +53,7 @@ impl<S: CacheStore, O: Observer> Engine<S, O> {
                 .await
             })
         };
-        Read {
-            engine: self,
-            key,
-            miss: Some(miss),
-            missing: None,
-        }
+        Read { engine: self, key, miss: Some(miss), missing: None }
     }
 
     /// As [`get_or_load`](Self::get_or_load), with a loader that belongs to the cache: the load runs in
@@ -90,12 +77,7 @@ impl<S: CacheStore, O: Observer> Engine<S, O> {
                 .await
             })
         };
-        Read {
-            engine: self,
-            key,
-            miss: Some(miss),
-            missing: None,
-        }
+        Read { engine: self, key, miss: Some(miss), missing: None }
     }
 
     /// The way of a key that the store could not answer at once.
@@ -109,14 +91,10 @@ impl<S: CacheStore, O: Observer> Engine<S, O> {
     where
         Fut: Future<Output = Landing<S::Value>> + Send,
     {
-        let mut missing = Missing {
-            engine: self,
-            began,
-            count: 1,
-        };
+        let mut missing = Missing { engine: self, began, count: 1 };
         let found = match glimpse {
             Poll::Ready(found) => Ok(found),
-            Poll::Pending => self.store.get(key).await,
+            Poll::Pending => self.within_limit(self.store.get(key)).await,
         };
         let answer = match self.seen(found) {
             Seen::Answer(answer) => answer,
@@ -130,8 +108,12 @@ impl<S: CacheStore, O: Observer> Engine<S, O> {
         F: FnOnce() -> Fut + Send,
         Fut: Future<Output = Result<Option<S::Value>>> + Send,
     {
-        match self.lead_or_landing(&key).await {
-            Ok(lead) => self.lead(lead, ask, load).await,
+        // Without one there are no limits to be kept.
+        if let Err(error) = runtime() {
+            return Landing::failed(error);
+        }
+        match self.lead_or_landing(&key, ask).await {
+            Ok((lead, ask)) => self.lead(lead, ask, load).await,
             Err(landing) => landing,
         }
     }
@@ -147,13 +129,13 @@ impl<S: CacheStore, O: Observer> Engine<S, O> {
         K: Send + 'static,
         L: Loader<K, Value = S::Value>,
     {
-        let lead = match self.lead_or_landing(&key).await {
-            Ok(lead) => lead,
-            Err(landing) => return landing,
-        };
         let runtime = match runtime() {
             Ok(runtime) => runtime,
             Err(error) => return Landing::failed(error),
+        };
+        let (lead, ask) = match self.lead_or_landing(&key, ask).await {
+            Ok(lead) => lead,
+            Err(landing) => return landing,
         };
         let follow = lead.follow();
         let (engine, loader) = (Arc::clone(self), Arc::clone(loader));
@@ -164,20 +146,42 @@ impl<S: CacheStore, O: Observer> Engine<S, O> {
         match self.follow(&follow, self.flight_limit()).await {
             Ok(Followed::Landed(landing)) => landing,
             Ok(Followed::Lead(lead)) => gone(&lead),
+            Ok(Followed::Again) => Landing::failed(task_is_gone()),
             Err(error) => Landing::failed(error),
         }
     }
 
     /// The lead of the key's load, or what somebody else's load has landed.
-    async fn lead_or_landing(&self, key: &SmolStr) -> Result<Lead<S::Value>, Landing<S::Value>> {
-        let follow = match self.flights.join(key) {
-            Seat::Lead(lead) => return Ok(lead),
-            Seat::Follow(follow) => follow,
-        };
-        match self.follow(&follow, self.options.waits_for()).await {
-            Ok(Followed::Lead(lead)) => Ok(lead),
-            Ok(Followed::Landed(landing)) => Err(landing.shared()),
-            Err(error) => Err(Landing::failed(error)),
+    async fn lead_or_landing(
+        &self,
+        key: &SmolStr,
+        mut ask: Ask,
+    ) -> Result<(Lead<S::Value>, Ask), Landing<S::Value>> {
+        let mut seat = self.flights.join(key, false);
+        loop {
+            let follow = match seat {
+                Seat::Lead(lead) => return Ok((lead, ask)),
+                Seat::Follow(follow) => follow,
+            };
+            match self.follow(&follow, self.options.waits_for()).await {
+                Ok(Followed::Lead(lead)) => return Ok((lead, ask)),
+                Ok(Followed::Landed(landing)) => return Err(landing.shared()),
+                Ok(Followed::Again) => drop(follow),
+                Err(error) => return Err(Landing::failed(error)),
+            }
+            (seat, ask) = self.join_again(key).await?;
+        }
+    }
+
+    /// A seat for who was too late for the result of one flight: the next one begins after that, so its
+    /// result is good. Or what the store has by now.
+    pub(super) async fn join_again(
+        &self,
+        key: &SmolStr,
+    ) -> Result<(Seat<S::Value>, Ask), Landing<S::Value>> {
+        match self.seen(self.found(key).await) {
+            Seen::Answer(answer) => Err(answer.shared()),
+            Seen::Ask(ask) => Ok((self.flights.join(key, true), ask)),
         }
     }
 }
@@ -238,8 +242,11 @@ pub(super) fn runtime() -> Result<Handle> {
 
 /// Lands a flight whose task ended without landing it: its runtime shuts down, or the store panicked.
 pub(super) fn gone<V: Clone>(lead: &Lead<V>) -> Landing<V> {
-    let error = Error::with_cause(ErrorKind::LoaderPanicked, "the load's task is gone");
-    let landing = Landing::failed(error);
-    lead.land(landing.clone());
+    let landing = Landing::failed(task_is_gone());
+    lead.land(landing.clone(), Settled::Good);
     landing
+}
+
+pub(super) fn task_is_gone() -> Error {
+    Error::with_cause(ErrorKind::LoaderPanicked, "the task of the load is gone")
 }

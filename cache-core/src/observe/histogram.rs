@@ -22,13 +22,7 @@ impl Histogram {
     }
 
     pub(super) fn read(&self) -> Latencies {
-        Latencies {
-            counts: self
-                .0
-                .iter()
-                .map(|count| count.load(Ordering::Relaxed))
-                .collect(),
-        }
+        Latencies { counts: self.0.iter().map(|count| count.load(Ordering::Relaxed)).collect() }
     }
 }
 
@@ -100,11 +94,7 @@ mod tests {
     #[test]
     fn every_duration_has_a_bucket_and_is_off_by_at_most_an_eighth() {
         for power in 0..64 {
-            for nanos in [
-                1_u64 << power,
-                (1 << power) + (1 << power) / 3,
-                u64::MAX >> power,
-            ] {
+            for nanos in [1_u64 << power, (1 << power) + (1 << power) / 3, u64::MAX >> power] {
                 let end = upper_end(bucket(nanos)).as_nanos() as u64;
                 assert!(end >= nanos, "{nanos}: {end}");
                 assert!(end - nanos <= nanos / 8, "{nanos}: {end}");

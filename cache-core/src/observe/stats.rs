@@ -6,7 +6,7 @@ use super::histogram::Histogram;
 use super::{Event, Latencies, Observer, Outcome};
 
 /// One request in so many is timed.
-const SAMPLE: u32 = 64;
+const SAMPLE: u64 = 64;
 /// So many threads count without getting into each other's way.
 const STRIPES: usize = 8;
 const COUNTERS: usize = Counter::StoreErrors as usize + 1;
@@ -49,7 +49,10 @@ pub struct Stats {
 /// Counters on cache lines of their own.
 #[derive(Default)]
 #[repr(align(128))]
-struct Stripe([AtomicU64; COUNTERS]);
+struct Stripe {
+    counters: [AtomicU64; COUNTERS],
+    asked: AtomicU64,
+}
 
 #[derive(Clone, Copy)]
 enum Counter {
@@ -73,9 +76,7 @@ impl Stats {
     pub fn snapshot(&self) -> Snapshot {
         let sum = |counter: Counter| {
             let stripes = self.stripes.iter();
-            stripes
-                .map(|stripe| stripe.0[counter as usize].load(Ordering::Relaxed))
-                .sum()
+            stripes.map(|stripe| stripe.counters[counter as usize].load(Ordering::Relaxed)).sum()
         };
         Snapshot {
             hits: sum(Counter::Hits),
@@ -97,7 +98,7 @@ impl Stats {
 
     #[inline]
     fn count(&self, counter: Counter) {
-        self.stripes[stripe()].0[counter as usize].fetch_add(1, Ordering::Relaxed);
+        self.stripes[stripe()].counters[counter as usize].fetch_add(1, Ordering::Relaxed);
     }
 }
 
@@ -149,13 +150,11 @@ impl Observer for Stats {
 
     #[inline]
     fn samples(&self) -> bool {
-        thread_local! {
-            static ASKED: Cell<u32> = const { Cell::new(0) };
-        }
-        ASKED.with(|asked| {
-            asked.set(asked.get().wrapping_add(1));
-            asked.get() % SAMPLE == 1
-        })
+        // Threads of one stripe may overwrite each other's count, which is no harm to a sample.
+        let asked = &self.stripes[stripe()].asked;
+        let count = asked.load(Ordering::Relaxed);
+        asked.store(count.wrapping_add(1), Ordering::Relaxed);
+        count.is_multiple_of(SAMPLE)
     }
 }
 

@@ -63,9 +63,7 @@ impl<S: CacheStore, O: Observer> CacheAside<S, O> {
     ///
     /// [`ErrorKind::InvalidOption`](crate::ErrorKind::InvalidOption), naming the option.
     pub fn new(store: S, options: ReadOptions<S::Value, O>) -> Result<Self> {
-        Ok(Self {
-            engine: Engine::new(store, options)?,
-        })
+        Ok(Self { engine: Engine::new(store, options)? })
     }
 
     /// The value in the cache, if it has a fresh one. Nothing is loaded.
@@ -206,16 +204,12 @@ impl<S: CacheStore, O: Observer> CacheAside<S, O> {
 
 impl<S: CacheStore, O> Clone for CacheAside<S, O> {
     fn clone(&self) -> Self {
-        Self {
-            engine: Arc::clone(&self.engine),
-        }
+        Self { engine: Arc::clone(&self.engine) }
     }
 }
 
 impl<S: CacheStore, O> fmt::Debug for CacheAside<S, O> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("CacheAside")
-            .field("options", &self.engine.options)
-            .finish_non_exhaustive()
+        f.debug_struct("CacheAside").field("options", &self.engine.options).finish_non_exhaustive()
     }
 }

@@ -53,10 +53,7 @@ impl<S: CacheStore, L, O: Observer> ReadThrough<S, L, O> {
     ///
     /// [`ErrorKind::InvalidOption`](crate::ErrorKind::InvalidOption), naming the option.
     pub fn new(store: S, loader: L, options: ReadOptions<S::Value, O>) -> Result<Self> {
-        Ok(Self {
-            engine: Engine::new(store, options)?,
-            loader: Arc::new(loader),
-        })
+        Ok(Self { engine: Engine::new(store, options)?, loader: Arc::new(loader) })
     }
 
     /// The value under `key`, loaded if the cache has no fresh one; `None` if the source has none.
@@ -195,17 +192,12 @@ where
 
 impl<S: CacheStore, L, O> Clone for ReadThrough<S, L, O> {
     fn clone(&self) -> Self {
-        Self {
-            engine: Arc::clone(&self.engine),
-            loader: Arc::clone(&self.loader),
-        }
+        Self { engine: Arc::clone(&self.engine), loader: Arc::clone(&self.loader) }
     }
 }
 
 impl<S: CacheStore, L, O> fmt::Debug for ReadThrough<S, L, O> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ReadThrough")
-            .field("options", &self.engine.options)
-            .finish_non_exhaustive()
+        f.debug_struct("ReadThrough").field("options", &self.engine.options).finish_non_exhaustive()
     }
 }

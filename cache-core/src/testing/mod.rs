@@ -102,10 +102,7 @@ macro_rules! store_conformance {
     ($module:ident, $subject:expr $(,)?) => {
         #[cfg(test)]
         mod $module {
-            #[allow(
-                unused_imports,
-                reason = "the expression may name what stands around it"
-            )]
+            #[allow(unused_imports, reason = "the expression may name what stands around it")]
             use super::*;
 
             $crate::__store_promises! { [$crate::__store_conformance_tests] $subject }

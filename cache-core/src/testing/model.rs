@@ -56,14 +56,8 @@ impl<V> ModelStore<V> {
     /// An empty store whose lifetimes go by `clock`.
     #[must_use]
     pub fn new(clock: Clock) -> Self {
-        let state = State {
-            slots: HashMap::new(),
-            count: 0,
-        };
-        Self {
-            clock,
-            state: Arc::new(Mutex::new(state)),
-        }
+        let state = State { slots: HashMap::new(), count: 0 };
+        Self { clock, state: Arc::new(Mutex::new(state)) }
     }
 
     fn state(&self) -> MutexGuard<'_, State<V>> {
@@ -80,19 +74,8 @@ impl<V: Clone> State<V> {
 
     fn store(&mut self, key: &str, value: Option<V>, options: SetOptions, at: Moment) {
         self.count += 1;
-        let stored = Some(Stored {
-            value,
-            options,
-            at,
-            version: Version::new(self.count),
-        });
-        self.slots.insert(
-            key.to_owned(),
-            Slot {
-                stored,
-                lease: None,
-            },
-        );
+        let stored = Some(Stored { value, options, at, version: Version::new(self.count) });
+        self.slots.insert(key.to_owned(), Slot { stored, lease: None });
     }
 
     fn lease_end(&self, key: &str, now: Moment) -> Option<(u64, Moment)> {
@@ -101,9 +84,8 @@ impl<V: Clone> State<V> {
 
     /// Ends a lease, and says whether it was still good.
     fn end(&mut self, lease: &Lease, now: Moment) -> bool {
-        let good = self
-            .lease_end(lease.key(), now)
-            .is_some_and(|(token, _)| token == lease.token());
+        let good =
+            self.lease_end(lease.key(), now).is_some_and(|(token, _)| token == lease.token());
         if good && let Some(slot) = self.slots.get_mut(lease.key()) {
             slot.lease = None;
         }
@@ -136,9 +118,7 @@ impl<V: Clone + Send + Sync + 'static> CacheStore for ModelStore<V> {
 
     async fn get_many(&self, keys: &[&str]) -> Vec<Result<Option<Entry<V>>>> {
         let state = self.state();
-        keys.iter()
-            .map(|key| Ok(state.entry(key, self.clock.now())))
-            .collect()
+        keys.iter().map(|key| Ok(state.entry(key, self.clock.now()))).collect()
     }
 
     async fn set_many(&self, entries: Vec<(&str, Option<V>, SetOptions)>) -> Vec<Result<()>> {
@@ -179,16 +159,11 @@ impl<V: Clone + Send + Sync + 'static> CacheStore for ModelStore<V> {
             return Ok(Claim::Found(entry));
         }
         if let Some((_, end)) = state.lease_end(key, now) {
-            return Ok(Claim::Held {
-                retry_in: end.since(now),
-            });
+            return Ok(Claim::Held { retry_in: end.since(now) });
         }
         state.count += 1;
         let token = state.count;
-        let slot = state.slots.entry(key.to_owned()).or_insert(Slot {
-            stored: None,
-            lease: None,
-        });
+        let slot = state.slots.entry(key.to_owned()).or_insert(Slot { stored: None, lease: None });
         slot.lease = Some((token, now.plus(options.life())));
         Ok(Claim::Granted(Lease::new(key, token)))
     }
@@ -205,9 +180,8 @@ impl<V: Clone + Send + Sync + 'static> CacheStore for ModelStore<V> {
         Ok(Fill::Stored)
     }
 
-    async fn release(&self, lease: Lease) -> Result<()> {
-        self.state().end(&lease, self.clock.now());
-        Ok(())
+    async fn release(&self, lease: Lease) -> Result<bool> {
+        Ok(self.state().end(&lease, self.clock.now()))
     }
 
     fn capabilities(&self) -> Capabilities {
@@ -217,17 +191,12 @@ impl<V: Clone + Send + Sync + 'static> CacheStore for ModelStore<V> {
 
 impl<V> Clone for ModelStore<V> {
     fn clone(&self) -> Self {
-        Self {
-            clock: self.clock.clone(),
-            state: Arc::clone(&self.state),
-        }
+        Self { clock: self.clock.clone(), state: Arc::clone(&self.state) }
     }
 }
 
 impl<V> fmt::Debug for ModelStore<V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ModelStore")
-            .field("clock", &self.clock)
-            .finish_non_exhaustive()
+        f.debug_struct("ModelStore").field("clock", &self.clock).finish_non_exhaustive()
     }
 }

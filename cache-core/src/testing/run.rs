@@ -97,20 +97,13 @@ impl<S: Comparable> Promise<S> {
             let tidied = AssertUnwindSafe(store.clear()).catch_unwind();
             let _ = tokio::time::timeout(LIMIT, tidied).await;
         }
-        message.map_or(Ok(()), |message| {
-            Err(Violation {
-                promise: self.name,
-                message,
-            })
-        })
+        message.map_or(Ok(()), |message| Err(Violation { promise: self.name, message }))
     }
 }
 
 impl<S: CacheStore> fmt::Debug for Promise<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Promise")
-            .field("name", &self.name)
-            .finish_non_exhaustive()
+        f.debug_struct("Promise").field("name", &self.name).finish_non_exhaustive()
     }
 }
 
@@ -131,11 +124,7 @@ impl Violation {
 
 impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "the store breaks the promise `{}`: {}",
-            self.promise, self.message
-        )
+        write!(f, "the store breaks the promise `{}`: {}", self.promise, self.message)
     }
 }
 
@@ -148,14 +137,9 @@ pub fn assert_kept<S: Comparable, Fut>(name: &str, subject: impl FnOnce() -> Fut
 where
     Fut: Future<Output = Subject<S>>,
 {
-    let runtime = Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build();
+    let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let runtime = runtime.unwrap_or_else(|error| panic!("no runtime for the test: {error}"));
-    let promise = promises()
-        .into_iter()
-        .find(|promise| promise.name() == name);
+    let promise = promises().into_iter().find(|promise| promise.name() == name);
     let promise = promise.unwrap_or_else(|| panic!("`{name}` is not among the promises"));
     let outcome = runtime.block_on(async { promise.check(subject().await).await });
     runtime.shutdown_background();

@@ -27,18 +27,15 @@ pub trait Sample: Clone + PartialEq + fmt::Debug + Send + Sync + 'static {
 impl Sample for String {
     fn sample(number: u32) -> Self {
         const ODD: [&str; 8] = ["", "null", "*", "0", "-1", "\0", "{}", " ü\r\n\u{1f980}"];
-        ODD.get(number as usize)
-            .map_or_else(|| format!("sample {number}"), ToString::to_string)
+        ODD.get(number as usize).map_or_else(|| format!("sample {number}"), ToString::to_string)
     }
 }
 
 impl Sample for Vec<u8> {
     fn sample(number: u32) -> Self {
         const ODD: [&[u8]; 6] = [b"", b"\0", b"\xff\xff\xff\xff", b"null", b"*", &[0x80; 300]];
-        ODD.get(number as usize).map_or_else(
-            || format!("sample {number}").into_bytes(),
-            |odd| odd.to_vec(),
-        )
+        ODD.get(number as usize)
+            .map_or_else(|| format!("sample {number}").into_bytes(), |odd| odd.to_vec())
     }
 }
 

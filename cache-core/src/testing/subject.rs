@@ -29,14 +29,8 @@ pub struct Subject<S: CacheStore> {
 }
 
 enum Time {
-    Manual {
-        advance: Box<dyn Fn(Duration) + Send + Sync>,
-        passed: Mutex<Duration>,
-    },
-    Real {
-        unit: Duration,
-        start: Instant,
-    },
+    Manual { advance: Box<dyn Fn(Duration) + Send + Sync>, passed: Mutex<Duration> },
+    Real { unit: Duration, start: Instant },
 }
 
 impl<S: Comparable> Subject<S> {
@@ -53,15 +47,8 @@ impl<S: Comparable> Subject<S> {
         store: S,
         samples: impl Fn(u32) -> S::Value + Send + Sync + 'static,
     ) -> Self {
-        let time = Time::Real {
-            unit: Duration::from_millis(100),
-            start: Instant::now(),
-        };
-        Self {
-            store: Arc::new(store),
-            samples: Arc::new(samples),
-            time,
-        }
+        let time = Time::Real { unit: Duration::from_millis(100), start: Instant::now() };
+        Self { store: Arc::new(store), samples: Arc::new(samples), time }
     }
 
     /// Time passes when the kit moves the hands of the store's clock.
@@ -73,10 +60,7 @@ impl<S: Comparable> Subject<S> {
     /// Time passes when the kit calls `advance`: for a store with a clock of another kind.
     #[must_use]
     pub fn advance_with(mut self, advance: impl Fn(Duration) + Send + Sync + 'static) -> Self {
-        self.time = Time::Manual {
-            advance: Box::new(advance),
-            passed: Mutex::default(),
-        };
+        self.time = Time::Manual { advance: Box::new(advance), passed: Mutex::default() };
         self
     }
 
@@ -87,10 +71,7 @@ impl<S: Comparable> Subject<S> {
     /// less strict, but does not make them fail.
     #[must_use]
     pub fn real_time(mut self, unit: Duration) -> Self {
-        self.time = Time::Real {
-            unit: unit.max(Duration::from_millis(1)),
-            start: Instant::now(),
-        };
+        self.time = Time::Real { unit: unit.max(Duration::from_millis(1)), start: Instant::now() };
         self
     }
 
@@ -173,9 +154,7 @@ impl<S: Comparable> Subject<S> {
 
 impl<S: CacheStore + fmt::Debug> fmt::Debug for Subject<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Subject")
-            .field("store", &self.store)
-            .finish_non_exhaustive()
+        f.debug_struct("Subject").field("store", &self.store).finish_non_exhaustive()
     }
 }
 
@@ -196,9 +175,5 @@ impl<S: CacheStore<Value: PartialEq + fmt::Debug>> Comparable for S {}
 pub fn fresh_name() -> String {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let count = COUNT.fetch_add(1, Ordering::Relaxed);
-    format!(
-        "test-{:x}-{:016x}-{count}",
-        std::process::id(),
-        fastrand::u64(..)
-    )
+    format!("test-{:x}-{:016x}-{count}", std::process::id(), fastrand::u64(..))
 }

@@ -67,6 +67,7 @@ pub(crate) enum Fault {
     LeasesDoNotEnd,
     LeasesEndEarly,
     ReleaseDoesNothing,
+    ReleaseAlwaysHeld,
     FillIgnoresTheLifetime,
     RefusedFillKeepsTheLease,
 
@@ -113,12 +114,7 @@ impl Broken {
     pub(crate) fn subject(fault: Fault) -> Subject<Self> {
         let (clock, hands) = Clock::manual();
         let inner = ModelStore::new(clock);
-        let store = Self {
-            inner,
-            fault,
-            used: AtomicBool::new(false),
-            log: Mutex::default(),
-        };
+        let store = Self { inner, fault, used: AtomicBool::new(false), log: Mutex::default() };
         Subject::new(store).manual_clock(hands)
     }
 
@@ -127,28 +123,18 @@ impl Broken {
     }
 
     fn key<'a>(&self, key: &'a str) -> &'a str {
-        if self.is(CutsLongKeys) {
-            &key[..key.len().min(4096)]
-        } else {
-            key
-        }
+        if self.is(CutsLongKeys) { &key[..key.len().min(4096)] } else { key }
     }
 
     /// Writes the operation down, and returns the one before.
     fn note(&self, operation: Operation, key: &str) -> Option<(Operation, String)> {
         self.used.store(true, Ordering::Relaxed);
-        self.log
-            .lock()
-            .unwrap()
-            .last
-            .replace((operation, key.to_owned()))
+        self.log.lock().unwrap().last.replace((operation, key.to_owned()))
     }
 
     fn last_was(&self, operation: Operation, key: &str) -> bool {
         let log = self.log.lock().unwrap();
-        log.last
-            .as_ref()
-            .is_some_and(|(last, of)| *last == operation && of == key)
+        log.last.as_ref().is_some_and(|(last, of)| *last == operation && of == key)
     }
 
     fn count(&self, of: impl FnOnce(&mut Log) -> &mut HashMap<String, u32>, key: &str) -> u32 {
@@ -165,10 +151,7 @@ impl Broken {
     /// The options that a faulty store makes of these.
     async fn options(&self, key: &str, options: SetOptions) -> SetOptions {
         let (fresh, usable) = (options.fresh_for(), options.usable_for());
-        let old = self
-            .old(key)
-            .await
-            .map(|old| (old.usable_for(), old.options()));
+        let old = self.old(key).await.map(|old| (old.usable_for(), old.options()));
         let stale = usable.saturating_sub(fresh);
         match (self.fault, old) {
             (LivesAMillisecondLonger, _) if stale.is_zero() && !fresh.is_zero() && fresh < HOUR => {
@@ -222,11 +205,7 @@ impl CacheStore for Broken {
     }
 
     fn get_now(&self, _: &str) -> Poll<Option<Entry<u32>>> {
-        if self.is(GetNowFindsNothing) {
-            Poll::Ready(None)
-        } else {
-            Poll::Pending
-        }
+        if self.is(GetNowFindsNothing) { Poll::Ready(None) } else { Poll::Pending }
     }
 
     async fn set(&self, key: &str, value: Option<u32>, options: SetOptions) -> Result<()> {
@@ -235,14 +214,7 @@ impl CacheStore for Broken {
         let zero = options.usable_for().is_zero();
         let old = self.old(key).await;
         let old = old.as_ref().map(|entry| entry.value().copied());
-        let removed = self
-            .log
-            .lock()
-            .unwrap()
-            .removed
-            .get(key)
-            .copied()
-            .unwrap_or(0);
+        let removed = self.log.lock().unwrap().removed.get(key).copied().unwrap_or(0);
         match self.fault {
             AcceptsZero if zero => return Ok(()),
             ZeroRemoves if zero => self.inner.remove(key).await?,
@@ -285,10 +257,7 @@ impl CacheStore for Broken {
                 if let Some(old) = self.old(key).await {
                     self.inner.remove(key).await.unwrap();
                     yield_now().await;
-                    self.inner
-                        .set(key, old.value().copied(), old.options())
-                        .await
-                        .unwrap();
+                    self.inner.set(key, old.value().copied(), old.options()).await.unwrap();
                 }
             }
         }
@@ -309,10 +278,7 @@ impl CacheStore for Broken {
             if self.is(ADroppedBulkWriteMixes)
                 && let Some(old) = self.old(key).await
             {
-                self.inner
-                    .set(key, old.value().copied(), options.clone())
-                    .await
-                    .unwrap();
+                self.inner.set(key, old.value().copied(), options.clone()).await.unwrap();
                 yield_now().await;
             }
         }
@@ -332,9 +298,7 @@ impl CacheStore for Broken {
             match self.fault {
                 RemoveManyTakesPrefixes => self.inner.remove_prefix(key).await?,
                 ADroppedRemovalCorrupts => {
-                    self.inner
-                        .set(key, Some(999), SetOptions::ttl(HOUR))
-                        .await?;
+                    self.inner.set(key, Some(999), SetOptions::ttl(HOUR)).await?;
                     yield_now().await;
                 }
                 _ => {}
@@ -349,29 +313,17 @@ impl CacheStore for Broken {
     async fn remove_prefix(&self, prefix: &str) -> Result<()> {
         self.note(Operation::RemovePrefix, "");
         let star = prefix.find('*').filter(|_| self.is(PrefixIsAPattern));
-        let overlooked = self
-            .old("ä")
-            .await
-            .filter(|_| self.is(PrefixOverlooksUnicode));
-        self.inner
-            .remove_prefix(&prefix[..star.unwrap_or(prefix.len())])
-            .await?;
+        let overlooked = self.old("ä").await.filter(|_| self.is(PrefixOverlooksUnicode));
+        self.inner.remove_prefix(&prefix[..star.unwrap_or(prefix.len())]).await?;
         match overlooked {
-            Some(old) => {
-                self.inner
-                    .set("ä", old.value().copied(), old.options())
-                    .await
-            }
+            Some(old) => self.inner.set("ä", old.value().copied(), old.options()).await,
             None => Ok(()),
         }
     }
 
     async fn clear(&self) -> Result<()> {
         self.note(Operation::Clear, "");
-        let negative = self
-            .old("none")
-            .await
-            .filter(|_| self.is(ClearOverlooksNegatives));
+        let negative = self.old("none").await.filter(|_| self.is(ClearOverlooksNegatives));
         self.inner.clear().await?;
         match negative {
             Some(old) => self.inner.set("none", None, old.options()).await,
@@ -397,9 +349,7 @@ impl CacheStore for Broken {
             }
             _ => options,
         };
-        let held = Ok(Claim::Held {
-            retry_in: Duration::ZERO,
-        });
+        let held = Ok(Claim::Held { retry_in: Duration::ZERO });
         let mut claim = self.inner.claim(key, options).await?;
         match (&claim, self.fault) {
             (Claim::Granted(_), HoldsARefreshOfNothing)
@@ -456,11 +406,7 @@ impl CacheStore for Broken {
         if self.is(RefusedFillKeepsTheLease) {
             options.check()?;
         }
-        let first = if self.is(ADroppedFillCorrupts) {
-            Some(999)
-        } else {
-            value
-        };
+        let first = if self.is(ADroppedFillCorrupts) { Some(999) } else { value };
         let fill = self.inner.fill(lease, first, options.clone()).await?;
         if self.is(ADroppedFillCorrupts) && fill == Fill::Stored {
             yield_now().await;
@@ -473,18 +419,24 @@ impl CacheStore for Broken {
         Ok(fill)
     }
 
-    async fn release(&self, lease: Lease) -> Result<()> {
+    async fn release(&self, lease: Lease) -> Result<bool> {
         let key = lease.key().to_owned();
         self.note(Operation::Release, &key);
         let entry = self.old(&key).await;
         match self.fault {
-            ReleaseDoesNothing => Ok(()),
-            ReleasesTheLeasesOfOthers if entry.is_none() => self.inner.remove(&key).await,
-            GivingUpARefreshRemoves if entry.is_some() => self.inner.remove(&key).await,
+            ReleaseDoesNothing => Ok(true),
+            ReleasesTheLeasesOfOthers if entry.is_none() => {
+                let held = self.inner.release(lease).await;
+                self.inner.remove(&key).await.and(held)
+            }
+            GivingUpARefreshRemoves if entry.is_some() => {
+                self.inner.remove(&key).await.map(|()| true)
+            }
+            ReleaseAlwaysHeld => self.inner.release(lease).await.map(|_| true),
             ReleaseEndsAllLeases if entry.is_none() => {
                 let claimed = std::mem::take(&mut self.log.lock().unwrap().claimed);
                 let claimed: Vec<_> = claimed.iter().map(String::as_str).collect();
-                self.inner.remove_many(&claimed).await
+                self.inner.remove_many(&claimed).await.map(|()| true)
             }
             _ => self.inner.release(lease).await,
         }

@@ -61,10 +61,7 @@ pub trait Engine<V>: Sized + Send + Sync + 'static {
 pub struct Bounds {
     pub(crate) capacity: u64,
     /// Whether the capacity is a weight, rather than a number of entries.
-    #[cfg_attr(
-        not(feature = "quick-cache"),
-        expect(dead_code, reason = "moka need not know")
-    )]
+    #[cfg_attr(not(feature = "quick-cache"), expect(dead_code, reason = "moka need not know"))]
     pub(crate) weighted: bool,
 }
 
@@ -78,10 +75,7 @@ pub struct Displaced<V> {
 
 impl<V> Default for Displaced<V> {
     fn default() -> Self {
-        Self {
-            first: None,
-            more: Vec::new(),
-        }
+        Self { first: None, more: Vec::new() }
     }
 }
 

@@ -64,10 +64,7 @@ impl<V: Clone + Send + Sync + 'static> Engine<V> for Moka<V> {
                 EvictionPolicy::Lru => policy::EvictionPolicy::lru(),
             });
         if options.idle.is_some_and(|idle| idle.is_zero()) {
-            return Err(Error::with_cause(
-                ErrorKind::InvalidOption,
-                "idle: must not be zero",
-            ));
+            return Err(Error::with_cause(ErrorKind::InvalidOption, "idle: must not be zero"));
         }
         if let Some(idle) = options.idle.filter(|idle| *idle < LONGEST_IDLE) {
             builder = builder.time_to_idle(idle);
@@ -85,10 +82,7 @@ impl<V: Clone + Send + Sync + 'static> Engine<V> for Moka<V> {
             });
         }
         let cache = builder.build_with_hasher(KeyHash::default());
-        Ok(Self {
-            cache,
-            capacity: bounds.capacity,
-        })
+        Ok(Self { cache, capacity: bounds.capacity })
     }
 
     #[inline]

@@ -39,9 +39,7 @@ impl<V: Clone + Send + Sync + 'static> Engine<V> for Quick<V> {
             let cause = "expected_entries: must not be zero";
             return Err(Error::with_cause(ErrorKind::InvalidOption, cause));
         }
-        let entries = options
-            .expected_entries
-            .unwrap_or_else(|| usual_entries(bounds));
+        let entries = options.expected_entries.unwrap_or_else(|| usual_entries(bounds));
         let options = OptionsBuilder::new()
             .weight_capacity(bounds.capacity)
             .estimated_items_capacity(entries)
@@ -49,12 +47,7 @@ impl<V: Clone + Send + Sync + 'static> Engine<V> for Quick<V> {
             .build()
             .map_err(|e| Error::with_cause(ErrorKind::InvalidOption, e))?;
         let lifecycle = Displacing(PhantomData);
-        Ok(Self(Cache::with_options(
-            options,
-            ByWeight,
-            KeyHash::default(),
-            lifecycle,
-        )))
+        Ok(Self(Cache::with_options(options, ByWeight, KeyHash::default(), lifecycle)))
     }
 
     #[inline]
@@ -106,14 +99,8 @@ fn usual_entries(bounds: &Bounds) -> usize {
 }
 
 fn shards(bounds: &Bounds, entries: usize) -> usize {
-    let parallel = thread::available_parallelism()
-        .map_or(1, usize::from)
-        .saturating_mul(4);
-    let most = if bounds.weighted {
-        parallel.min(MOST_WEIGHTED_SHARDS)
-    } else {
-        parallel
-    };
+    let parallel = thread::available_parallelism().map_or(1, usize::from).saturating_mul(4);
+    let most = if bounds.weighted { parallel.min(MOST_WEIGHTED_SHARDS) } else { parallel };
     most.min(entries / SMALLEST_SHARD).max(1)
 }
 

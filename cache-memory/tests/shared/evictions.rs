@@ -10,37 +10,23 @@ use crate::Store;
 
 type Told = Arc<Mutex<Vec<(String, Option<u64>, EvictionCause)>>>;
 
-fn listening() -> (
-    Told,
-    impl Fn(&str, Option<&u64>, EvictionCause) + Send + Sync + 'static,
-) {
+fn listening() -> (Told, impl Fn(&str, Option<&u64>, EvictionCause) + Send + Sync + 'static) {
     let told = Told::default();
     let telling = Arc::clone(&told);
     (told, move |key: &str, value: Option<&u64>, cause| {
-        telling
-            .lock()
-            .unwrap()
-            .push((key.to_owned(), value.copied(), cause));
+        telling.lock().unwrap().push((key.to_owned(), value.copied(), cause));
     })
 }
 
 #[test]
 fn a_full_store_makes_room_and_tells_what_it_dropped() {
     let (told, telling) = listening();
-    let store = Store::builder()
-        .capacity(100)
-        .on_evict(telling)
-        .build()
-        .unwrap();
+    let store = Store::builder().capacity(100).on_evict(telling).build().unwrap();
     (0..1_000).for_each(|i| set(&store, &format!("key:{i}"), i));
     store.purge_expired();
     assert!(store.len() <= 110, "{}", store.len());
     let told = told.lock().unwrap();
-    assert_eq!(
-        told.len() as u64 + store.len(),
-        1_000,
-        "each is kept or told, and told once"
-    );
+    assert_eq!(told.len() as u64 + store.len(), 1_000, "each is kept or told, and told once");
     assert!(told.iter().all(|(key, value, cause)| {
         *cause == EvictionCause::Capacity
             && *key == format!("key:{}", value.unwrap())
@@ -51,11 +37,7 @@ fn a_full_store_makes_room_and_tells_what_it_dropped() {
 #[test]
 fn removals_and_replacements_are_not_evictions() {
     let (told, telling) = listening();
-    let store = Store::builder()
-        .capacity(100)
-        .on_evict(telling)
-        .build()
-        .unwrap();
+    let store = Store::builder().capacity(100).on_evict(telling).build().unwrap();
     for _ in 0..10 {
         ["a", "b", "c"].iter().for_each(|key| set(&store, key, 1));
         set(&store, "a", 2);
@@ -71,27 +53,16 @@ fn removals_and_replacements_are_not_evictions() {
 fn expired_entries_are_told_when_they_are_met() {
     let (clock, hands) = Clock::manual();
     let (told, telling) = listening();
-    let store = Store::builder()
-        .capacity(100)
-        .clock(clock)
-        .on_evict(telling)
-        .build()
-        .unwrap();
+    let store = Store::builder().capacity(100).clock(clock).on_evict(telling).build().unwrap();
     let second = Duration::from_secs(1);
     now(store.set("read", Some(1), SetOptions::ttl(second))).unwrap();
     now(store.set("purged", None, SetOptions::ttl(second))).unwrap();
     hands.advance(second);
     assert_eq!(get(&store, "read"), None);
     let expired = EvictionCause::Expired;
-    assert_eq!(
-        *told.lock().unwrap(),
-        [("read".to_owned(), Some(1), expired)]
-    );
+    assert_eq!(*told.lock().unwrap(), [("read".to_owned(), Some(1), expired)]);
     store.purge_expired();
-    assert_eq!(
-        told.lock().unwrap().last(),
-        Some(&("purged".to_owned(), None, expired))
-    );
+    assert_eq!(told.lock().unwrap().last(), Some(&("purged".to_owned(), None, expired)));
 }
 
 #[test]
@@ -135,21 +106,14 @@ fn a_callback_may_use_the_store() {
 #[test]
 fn the_callback_of_one_store_may_fill_another() {
     let (told, telling) = listening();
-    let second = Store::builder()
-        .capacity(0)
-        .on_evict(telling)
-        .build()
-        .unwrap();
+    let second = Store::builder().capacity(0).on_evict(telling).build().unwrap();
     let first = Store::builder()
         .capacity(0)
         .on_evict(move |key, value, _| set(&second, key, *value.unwrap()))
         .build()
         .unwrap();
     set(&first, "key", 7);
-    assert_eq!(
-        *told.lock().unwrap(),
-        [("key".to_owned(), Some(7), EvictionCause::Capacity)]
-    );
+    assert_eq!(*told.lock().unwrap(), [("key".to_owned(), Some(7), EvictionCause::Capacity)]);
 }
 
 #[test]
@@ -167,28 +131,17 @@ fn an_entry_that_is_too_heavy_is_not_kept_and_neither_is_the_old_one() {
     store.purge_expired();
     assert_eq!((store.len(), store.weight()), (0, 0));
     let capacity = EvictionCause::Capacity;
-    assert_eq!(
-        *told.lock().unwrap(),
-        [("key".to_owned(), Some(101), capacity)]
-    );
+    assert_eq!(*told.lock().unwrap(), [("key".to_owned(), Some(101), capacity)]);
 }
 
 #[test]
 fn the_weight_of_all_entries_stays_within_the_capacity() {
-    let store = Store::builder()
-        .weighted(1_000, |_, value| *value.unwrap_or(&1))
-        .build()
-        .unwrap();
+    let store = Store::builder().weighted(1_000, |_, value| *value.unwrap_or(&1)).build().unwrap();
     for i in 0..1_000 {
         set(&store, &format!("key:{i}"), 1 + i % 50);
     }
     store.purge_expired();
-    assert!(
-        store.weight() <= store.capacity(),
-        "{} of {}",
-        store.weight(),
-        store.capacity()
-    );
+    assert!(store.weight() <= store.capacity(), "{} of {}", store.weight(), store.capacity());
     assert!(store.weight() > 800, "{}", store.weight());
 }
 
@@ -196,9 +149,7 @@ fn the_weight_of_all_entries_stays_within_the_capacity() {
 fn weights_are_kept_between_one_and_the_largest() {
     let weigh = |key: &str, _: Option<&u64>| if key == "nothing" { 0 } else { u64::MAX };
     let store = Store::builder().weighted(u64::MAX, weigh).build().unwrap();
-    ["nothing", "a", "b"]
-        .iter()
-        .for_each(|key| set(&store, key, 1));
+    ["nothing", "a", "b"].iter().for_each(|key| set(&store, key, 1));
     store.purge_expired();
     assert_eq!(store.weight(), 1 + 2 * u64::from(u32::MAX));
 

@@ -27,14 +27,10 @@ fn fill(store: &Store<u64>, lease: Lease, value: u64) -> Fill {
 fn of_two_claimers_one_is_granted_and_one_waits() {
     let (store, _) = store(10);
     let lease = granted(claim(&store, "key"));
-    let Claim::Held { retry_in } = claim(&store, "key") else {
-        panic!("held")
-    };
+    let Claim::Held { retry_in } = claim(&store, "key") else { panic!("held") };
     assert!(!retry_in.is_zero() && retry_in <= SECOND);
     assert_eq!(fill(&store, lease, 1), Fill::Stored);
-    let Claim::Found(entry) = claim(&store, "key") else {
-        panic!("found")
-    };
+    let Claim::Found(entry) = claim(&store, "key") else { panic!("found") };
     assert_eq!(entry.into_value(), Some(1));
 }
 
@@ -113,17 +109,12 @@ fn a_refresh_is_granted_for_the_version_that_is_there_only() {
     let first = now(store.get("key")).unwrap().unwrap().version();
     set(&store, "key", 2);
     let refresh = ClaimOptions::new(SECOND).refreshing(first);
-    let Claim::Found(entry) = now(store.claim("key", refresh)).unwrap() else {
-        panic!("found")
-    };
+    let Claim::Found(entry) = now(store.claim("key", refresh)).unwrap() else { panic!("found") };
     assert_eq!(entry.value(), Some(&2));
 
     let refresh = ClaimOptions::new(SECOND).refreshing(entry.version());
     let lease = granted(now(store.claim("key", refresh)).unwrap());
-    assert!(matches!(
-        now(store.claim("key", refresh)).unwrap(),
-        Claim::Held { .. }
-    ));
+    assert!(matches!(now(store.claim("key", refresh)).unwrap(), Claim::Held { .. }));
     assert_eq!(get(&store, "key"), Some(2));
     assert_eq!(fill(&store, lease, 3), Fill::Stored);
     assert_eq!(get(&store, "key"), Some(3));
@@ -167,10 +158,7 @@ fn a_fill_with_an_invalid_lifetime_ends_the_lease() {
     let (store, _) = store(10);
     let lease = granted(claim(&store, "key"));
     let refused = now(store.fill(lease, Some(1), SetOptions::ttl(Duration::ZERO)));
-    assert_eq!(
-        refused.expect_err("refused").kind(),
-        ErrorKind::InvalidOption
-    );
+    assert_eq!(refused.expect_err("refused").kind(), ErrorKind::InvalidOption);
     let _free = granted(claim(&store, "key"));
 }
 

@@ -20,12 +20,7 @@ fn a_hit_tells_what_was_stored_and_what_is_left_of_it() {
     assert_eq!(entry.load_time(), (SECOND / 50).into());
 
     hands.advance(SECOND * 6);
-    assert!(
-        !now(store.get("key"))
-            .unwrap()
-            .expect("stale, but usable")
-            .is_fresh()
-    );
+    assert!(!now(store.get("key")).unwrap().expect("stale, but usable").is_fresh());
     hands.advance(SECOND * 5);
     assert!(now(store.get("key")).unwrap().is_none());
 }
@@ -34,12 +29,7 @@ fn a_hit_tells_what_was_stored_and_what_is_left_of_it() {
 fn a_negative_entry_is_told_from_no_entry() {
     let (store, _) = store(10);
     now(store.set("nobody", None, SetOptions::forever())).unwrap();
-    assert!(
-        now(store.get("nobody"))
-            .unwrap()
-            .expect("an entry")
-            .is_negative()
-    );
+    assert!(now(store.get("nobody")).unwrap().expect("an entry").is_negative());
     assert!(now(store.get("unknown")).unwrap().is_none());
     set(&store, "nobody", 1);
     assert_eq!(get(&store, "nobody"), Some(1));
@@ -77,11 +67,7 @@ fn lifetimes_hold_from_a_nanosecond_to_for_ever() {
     hands.advance(Duration::from_millis(1));
     assert_eq!(get(&store, "shortest"), None);
 
-    for ttl in [
-        Duration::MAX,
-        Duration::MAX - Duration::from_nanos(1),
-        SECOND * u32::MAX,
-    ] {
+    for ttl in [Duration::MAX, Duration::MAX - Duration::from_nanos(1), SECOND * u32::MAX] {
         now(store.set("long", Some(1), SetOptions::ttl(ttl).stale_for(ttl))).unwrap();
         assert_eq!(get(&store, "long"), Some(1), "{ttl:?}");
     }
@@ -95,15 +81,10 @@ fn lifetimes_hold_from_a_nanosecond_to_for_ever() {
 fn a_flood_of_expired_entries_is_invisible_at_once_and_purged_on_demand() {
     let (store, hands) = store(200_000);
     let keys: Vec<String> = (0..100_000).map(|i| format!("key:{i}")).collect();
-    keys.iter()
-        .for_each(|key| now(store.put(key, 1, SECOND)).unwrap());
+    keys.iter().for_each(|key| now(store.put(key, 1, SECOND)).unwrap());
     set(&store, "lasting", 1);
     hands.advance(SECOND);
-    assert!(
-        keys.iter()
-            .take(1_000)
-            .all(|key| get(&store, key).is_none())
-    );
+    assert!(keys.iter().take(1_000).all(|key| get(&store, key).is_none()));
     assert!(store.len() <= store.capacity());
     store.purge_expired();
     assert_eq!(store.len(), 1);
@@ -128,13 +109,8 @@ fn removal_is_by_prefix_to_the_letter() {
 fn many_keys_are_answered_in_order_with_repeats() {
     let (store, _) = store(10);
     let forever = SetOptions::forever();
-    let entries = vec![
-        ("a", Some(1), forever.clone()),
-        ("b", None, forever.clone()),
-    ];
-    now(store.set_many(entries))
-        .into_iter()
-        .for_each(|result| result.unwrap());
+    let entries = vec![("a", Some(1), forever.clone()), ("b", None, forever.clone())];
+    now(store.set_many(entries)).into_iter().for_each(|result| result.unwrap());
     let found: Vec<_> = now(store.get_many(&["b", "x", "a", "a"]))
         .into_iter()
         .map(|result| result.unwrap().map(cache_core::Entry::into_value))
@@ -151,9 +127,7 @@ fn long_and_odd_keys_are_kept_apart() {
     let longer = "k".repeat(10_001);
     let keys = ["", "\0", "\0\0", "ключ", "k\n", &long, &longer];
     (0..).zip(keys).for_each(|(i, key)| set(&store, key, i));
-    (0..)
-        .zip(keys)
-        .for_each(|(i, key)| assert_eq!(get(&store, key), Some(i)));
+    (0..).zip(keys).for_each(|(i, key)| assert_eq!(get(&store, key), Some(i)));
 }
 
 #[test]
@@ -166,9 +140,5 @@ fn clones_are_handles_to_the_same_entries() {
 #[test]
 fn the_future_of_a_get_is_small() {
     let store = Store::<[u64; 100]>::new(1);
-    assert!(
-        size_of_val(&store.get("key")) <= 40,
-        "{}",
-        size_of_val(&store.get("key"))
-    );
+    assert!(size_of_val(&store.get("key")) <= 40, "{}", size_of_val(&store.get("key")));
 }

@@ -14,28 +14,14 @@ enum Step {
     Remove(usize),
     RemovePrefix(&'static str),
     Clear,
-    Claim {
-        key: usize,
-        life: u64,
-        refresh: bool,
-    },
-    Fill {
-        lease: usize,
-        value: u64,
-        ttl: u64,
-    },
+    Claim { key: usize, life: u64, refresh: bool },
+    Fill { lease: usize, value: u64, ttl: u64 },
     Release(usize),
     Advance(u64),
     Purge,
 }
 
-const KEYS: [&str; 5] = [
-    "a",
-    "a:b",
-    "a:c",
-    "b",
-    "a key that is too long to be kept inline",
-];
+const KEYS: [&str; 5] = ["a", "a:b", "a:c", "b", "a key that is too long to be kept inline"];
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let key = 0..KEYS.len();
@@ -68,10 +54,7 @@ struct Model {
 
 impl Model {
     fn entry(&self, key: &str) -> Option<Option<u64>> {
-        self.entries
-            .get(key)
-            .filter(|(_, end)| self.time < *end)
-            .map(|(value, _)| *value)
+        self.entries.get(key).filter(|(_, end)| self.time < *end).map(|(value, _)| *value)
     }
 
     fn remove(&mut self, gone: impl Fn(&str) -> bool) {
@@ -98,9 +81,7 @@ fn ttl(ttl: u64) -> SetOptions {
 }
 
 fn value_of(store: &Store<u64>, key: &str) -> Option<Option<u64>> {
-    now(store.get(key))
-        .unwrap()
-        .map(cache_core::Entry::into_value)
+    now(store.get(key)).unwrap().map(cache_core::Entry::into_value)
 }
 
 proptest! {

@@ -56,10 +56,7 @@ fn check(store: &Store<u64>) {
                 }
             });
         }
-        let ended: Vec<_> = owners
-            .into_iter()
-            .map(thread::ScopedJoinHandle::join)
-            .collect();
+        let ended: Vec<_> = owners.into_iter().map(thread::ScopedJoinHandle::join).collect();
         done.store(true, SeqCst);
         ended.into_iter().for_each(|owner| owner.unwrap());
     });
@@ -102,9 +99,6 @@ fn load(store: &Store<u64>, key: &str, source: &Source, rng: &mut fastrand::Rng)
 fn look(store: &Store<u64>, key: &str, source: &Source) {
     let least = source.published.load(SeqCst);
     if let Some(value) = get(store, key) {
-        assert!(
-            value >= least,
-            "{key}: {value} after {least} had been published"
-        );
+        assert!(value >= least, "{key}: {value} after {least} had been published");
     }
 }

@@ -142,8 +142,7 @@ impl<'de, S: DeserializeSeed<'de>> DeserializeSeed<'de> for Bounded<'_, S> {
 
     #[inline]
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<S::Value, D::Error> {
-        self.inner
-            .deserialize(Bounded::new(deserializer, self.bounds))
+        self.inner.deserialize(Bounded::new(deserializer, self.bounds))
     }
 }
 
@@ -155,18 +154,13 @@ impl<'de, A: SeqAccess<'de>> SeqAccess<'de> for Bounded<'_, A> {
         &mut self,
         seed: T,
     ) -> Result<Option<T::Value>, A::Error> {
-        self.bounds
-            .element::<T::Value>()
-            .map_err(Exceeded::reading)?;
-        self.inner
-            .next_element_seed(Bounded::new(seed, self.bounds))
+        self.bounds.element::<T::Value>().map_err(Exceeded::reading)?;
+        self.inner.next_element_seed(Bounded::new(seed, self.bounds))
     }
 
     #[inline]
     fn size_hint(&self) -> Option<usize> {
-        self.inner
-            .size_hint()
-            .map(|hint| hint.min(self.bounds.reserve))
+        self.inner.size_hint().map(|hint| hint.min(self.bounds.reserve))
     }
 }
 
@@ -178,25 +172,19 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for Bounded<'_, A> {
         &mut self,
         seed: K,
     ) -> Result<Option<K::Value>, A::Error> {
-        self.bounds
-            .element::<K::Value>()
-            .map_err(Exceeded::reading)?;
+        self.bounds.element::<K::Value>().map_err(Exceeded::reading)?;
         self.inner.next_key_seed(Bounded::new(seed, self.bounds))
     }
 
     #[inline]
     fn next_value_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<T::Value, A::Error> {
-        self.bounds
-            .element::<T::Value>()
-            .map_err(Exceeded::reading)?;
+        self.bounds.element::<T::Value>().map_err(Exceeded::reading)?;
         self.inner.next_value_seed(Bounded::new(seed, self.bounds))
     }
 
     #[inline]
     fn size_hint(&self) -> Option<usize> {
-        self.inner
-            .size_hint()
-            .map(|hint| hint.min(self.bounds.reserve))
+        self.inner.size_hint().map(|hint| hint.min(self.bounds.reserve))
     }
 }
 
@@ -221,15 +209,11 @@ impl<'de, A: VariantAccess<'de>> VariantAccess<'de> for Bounded<'_, A> {
     }
 
     fn newtype_variant_seed<T: DeserializeSeed<'de>>(self, seed: T) -> Result<T::Value, A::Error> {
-        self.inner
-            .newtype_variant_seed(Bounded::new(seed, self.bounds))
+        self.inner.newtype_variant_seed(Bounded::new(seed, self.bounds))
     }
 
     fn tuple_variant<V: Visitor<'de>>(self, len: usize, visitor: V) -> Result<V::Value, A::Error> {
-        let bounds = Bounds {
-            growing: false,
-            ..self.bounds
-        };
+        let bounds = Bounds { growing: false, ..self.bounds };
         self.inner.tuple_variant(len, Bounded::new(visitor, bounds))
     }
 
@@ -238,11 +222,7 @@ impl<'de, A: VariantAccess<'de>> VariantAccess<'de> for Bounded<'_, A> {
         fields: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, A::Error> {
-        let bounds = Bounds {
-            growing: false,
-            ..self.bounds
-        };
-        self.inner
-            .struct_variant(fields, Bounded::new(visitor, bounds))
+        let bounds = Bounds { growing: false, ..self.bounds };
+        self.inner.struct_variant(fields, Bounded::new(visitor, bounds))
     }
 }

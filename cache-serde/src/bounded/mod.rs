@@ -29,10 +29,7 @@ pub(crate) struct Spent {
 
 impl Spent {
     pub(crate) fn memory(left: usize) -> Self {
-        Self {
-            memory: Cell::new(left),
-            exceeded: Cell::default(),
-        }
+        Self { memory: Cell::new(left), exceeded: Cell::default() }
     }
 
     /// The bound that was hit, if one was. Not every format keeps the messages of errors.
@@ -56,26 +53,15 @@ pub(crate) struct Bounds<'b> {
 
 impl<'b> Bounds<'b> {
     pub(crate) fn new(spent: &'b Spent, depth: usize, reserve: usize) -> Self {
-        Self {
-            spent,
-            depth,
-            reserve,
-            growing: true,
-        }
+        Self { spent, depth, reserve, growing: true }
     }
 
     pub(crate) fn shallow<V: ?Sized>(self, value: &V) -> Shallow<'_, 'b, V> {
-        Shallow {
-            value,
-            bounds: self,
-        }
+        Shallow { value, bounds: self }
     }
 
     pub(crate) fn seed<V: DeserializeOwned>(self) -> Seed<'b, V> {
-        Seed {
-            bounds: self,
-            value: PhantomData,
-        }
+        Seed { bounds: self, value: PhantomData }
     }
 
     #[inline]
@@ -87,15 +73,9 @@ impl<'b> Bounds<'b> {
     #[inline]
     fn element<T>(self) -> Result<(), Exceeded> {
         if self.growing {
-            let cost = if size_of::<T>() == 0 {
-                SIZELESS
-            } else {
-                size_of::<T>()
-            };
+            let cost = if size_of::<T>() == 0 { SIZELESS } else { size_of::<T>() };
             let message = "its elements take too much memory";
-            self.spent
-                .memory
-                .set(self.left(self.spent.memory.get(), cost, message)?);
+            self.spent.memory.set(self.left(self.spent.memory.get(), cost, message)?);
         }
         Ok(())
     }
@@ -131,8 +111,7 @@ pub(crate) struct Shallow<'a, 'b, V: ?Sized> {
 impl<V: Serialize + ?Sized> Serialize for Shallow<'_, '_, V> {
     #[inline]
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.value
-            .serialize(ser::Bounded::new(serializer, self.bounds))
+        self.value.serialize(ser::Bounded::new(serializer, self.bounds))
     }
 }
 

@@ -136,8 +136,7 @@ impl<'b, S: Serializer> Serializer for Bounded<'b, S> {
         value: &T,
     ) -> Result<S::Ok, S::Error> {
         let value = self.shallow(value)?;
-        self.inner
-            .serialize_newtype_variant(name, index, variant, &value)
+        self.inner.serialize_newtype_variant(name, index, variant, &value)
     }
 
     // bincode has no `collect_str` of its own, and postcard's formats everything twice.

@@ -19,23 +19,11 @@ pub(super) struct Parts<'r> {
 
 impl<'r> Parts<'r> {
     pub(super) fn same(recorder: &'r mut Recorder, path: u64, len: usize) -> Self {
-        Self {
-            recorder,
-            path,
-            len,
-            given: 0,
-            same: true,
-        }
+        Self { recorder, path, len, given: 0, same: true }
     }
 
     pub(super) fn different(recorder: &'r mut Recorder, path: u64, len: usize) -> Self {
-        Self {
-            recorder,
-            path,
-            len,
-            given: 0,
-            same: false,
-        }
+        Self { recorder, path, len, given: 0, same: false }
     }
 }
 
@@ -108,11 +96,7 @@ impl<'de> VariantAccess<'de> for Variant<'_> {
     }
 
     fn tuple_variant<V: Visitor<'de>>(self, len: usize, visitor: V) -> Result<V::Value, Stop> {
-        Trace {
-            recorder: self.recorder,
-            path: self.path,
-        }
-        .deserialize_tuple(len, visitor)
+        Trace { recorder: self.recorder, path: self.path }.deserialize_tuple(len, visitor)
     }
 
     fn struct_variant<V: Visitor<'de>>(

@@ -93,10 +93,7 @@ impl<'de> Deserializer<'de> for Trace<'_> {
         let Self { recorder, path } = self;
         recorder.ask(path, "option")?;
         recorder.choose(path, Choice::First, 2, |recorder, answer| match answer {
-            0 => visitor.visit_some(Trace {
-                recorder,
-                path: step(path, 0),
-            }),
+            0 => visitor.visit_some(Trace { recorder, path: step(path, 0) }),
             _ => visitor.visit_none(),
         })
     }
@@ -181,11 +178,7 @@ impl<'de> Deserializer<'de> for Trace<'_> {
         let Self { recorder, path } = self;
         recorder.enter(path, "enum", name, variants)?;
         let result = recorder.choose(path, Choice::All, variants.len(), |recorder, index| {
-            visitor.visit_enum(Variant {
-                recorder,
-                path: step(path, index),
-                index,
-            })
+            visitor.visit_enum(Variant { recorder, path: step(path, index), index })
         });
         recorder.leave();
         result

@@ -27,9 +27,7 @@ const VALUES: usize = deserializer::STRINGS.len();
 
 /// FNV-1a with 64 bits, continued from `hash`.
 pub(crate) fn fnv(hash: u64, bytes: &[u8]) -> u64 {
-    bytes.iter().fold(hash, |hash, byte| {
-        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
-    })
+    bytes.iter().fold(hash, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
 const FNV_START: u64 = 0xcbf2_9ce4_8422_2325;
@@ -85,9 +83,7 @@ impl Recorder {
     }
 
     pub(crate) fn number(&self) -> u64 {
-        self.asked
-            .iter()
-            .fold(FNV_START, |hash, asked| fnv(hash, &asked.to_le_bytes()))
+        self.asked.iter().fold(FNV_START, |hash, asked| fnv(hash, &asked.to_le_bytes()))
     }
 
     pub(crate) fn is_complete(&self) -> bool {
@@ -120,11 +116,7 @@ impl Recorder {
         }
         let key = fnv(path, &[choice as u8]);
         let before = self.answers.get(&key).copied().unwrap_or_default();
-        let chosen = if before.next < count {
-            before.next
-        } else {
-            before.accepted.unwrap_or(0)
-        };
+        let chosen = if before.next < count { before.next } else { before.accepted.unwrap_or(0) };
 
         let pending = std::mem::take(&mut self.pending);
         self.depth += 1;
@@ -167,16 +159,10 @@ impl Recorder {
     fn enter(&mut self, path: u64, kind: &str, name: &str, names: &[&str]) -> Result<(), Stop> {
         self.ask(path, kind)?;
         self.ask_names(path, names)?;
-        let id = names
-            .iter()
-            .fold(fnv(FNV_START, name.as_bytes()), |id, name| {
-                fnv(fnv(id, b"\xff"), name.as_bytes())
-            });
-        let most = if kind == "enum" {
-            MAX_ENUMS
-        } else {
-            MAX_STRUCTS
-        };
+        let id = names.iter().fold(fnv(FNV_START, name.as_bytes()), |id, name| {
+            fnv(fnv(id, b"\xff"), name.as_bytes())
+        });
+        let most = if kind == "enum" { MAX_ENUMS } else { MAX_STRUCTS };
         self.go_into(id, most)
     }
 

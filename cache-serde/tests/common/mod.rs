@@ -1,9 +1,4 @@
-#![allow(
-    dead_code,
-    unused_imports,
-    unused_macros,
-    reason = "every test takes what it needs"
-)]
+#![allow(dead_code, unused_imports, unused_macros, reason = "every test takes what it needs")]
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -73,9 +68,7 @@ pub(crate) struct Tree {
 impl Tree {
     /// A tree with one child on each of `levels` levels.
     pub(crate) fn deep(levels: usize) -> Self {
-        (1..levels).fold(Self::default(), |tree, _| Self {
-            children: vec![tree],
-        })
+        (1..levels).fold(Self::default(), |tree, _| Self { children: vec![tree] })
     }
 }
 
@@ -99,27 +92,14 @@ fn kind() -> impl Strategy<Value = Kind> {
 }
 
 pub(crate) fn finite() -> impl Strategy<Value = f64> {
-    any::<u64>()
-        .prop_map(f64::from_bits)
-        .prop_filter("finite", |float| float.is_finite())
+    any::<u64>().prop_map(f64::from_bits).prop_filter("finite", |float| float.is_finite())
 }
 
 pub(crate) fn rich() -> impl Strategy<Value = Rich> {
     let leaf = || {
         (
-            (
-                any::<(bool, i8, i128, u64)>(),
-                finite(),
-                -1e30_f32..1e30,
-                any::<(char, String)>(),
-            ),
-            any::<(
-                Option<u32>,
-                Vec<i64>,
-                BTreeMap<String, u16>,
-                (u8, String),
-                [u16; 3],
-            )>(),
+            (any::<(bool, i8, i128, u64)>(), finite(), -1e30_f32..1e30, any::<(char, String)>()),
+            any::<(Option<u32>, Vec<i64>, BTreeMap<String, u16>, (u8, String), [u16; 3])>(),
             (kind(), prop::collection::vec(kind(), 0..4), any::<String>()),
             (any::<IpAddr>(), 1..u32::MAX, any::<u64>(), finite()),
         )
@@ -148,10 +128,8 @@ pub(crate) fn rich() -> impl Strategy<Value = Rich> {
                 newtype: Meters(d.3),
             })
     };
-    (leaf(), prop::option::of(leaf())).prop_map(|(outer, inner)| Rich {
-        boxed: inner.map(Box::new),
-        ..outer
-    })
+    (leaf(), prop::option::of(leaf()))
+        .prop_map(|(outer, inner)| Rich { boxed: inner.map(Box::new), ..outer })
 }
 
 pub(crate) fn round_trip<V, C>(codec: &C, value: &V)

@@ -54,18 +54,9 @@ pub(super) struct Range {
 
 /// Ranges on a logarithmic scale; `name_tick` spells the powers of ten.
 pub(super) fn ranges(name: &str, ranges: &[Range], name_tick: impl Fn(f64) -> String) -> String {
-    let ends = || {
-        ranges
-            .iter()
-            .flat_map(|range| [range.from, range.to])
-            .filter(|end| *end > 0.0)
-    };
+    let ends = || ranges.iter().flat_map(|range| [range.from, range.to]).filter(|end| *end > 0.0);
     let low = ends().fold(f64::MAX, f64::min).log10().floor();
-    let high = ends()
-        .fold(f64::MIN_POSITIVE, f64::max)
-        .log10()
-        .ceil()
-        .max(low + 1.0);
+    let high = ends().fold(f64::MIN_POSITIVE, f64::max).log10().ceil().max(low + 1.0);
     let room = WIDTH - LABELS - 28.0;
     let x = |value: f64| {
         LABELS
@@ -117,27 +108,13 @@ pub(super) fn lines(name: &str, lines: &[Line], unit: &str) -> String {
     const HEIGHT: f64 = 52.0;
     const WIDE: f64 = 1_160.0;
     let points = || lines.iter().flat_map(|line| &line.points);
-    let (last, most) = points().fold((0.0_f64, 0.0_f64), |(x, y), point| {
-        (x.max(point.0), y.max(point.1))
-    });
-    let (right, scale) = (
-        WIDE - 36.0,
-        if most > 0.0 {
-            (HEIGHT - 10.0) / most
-        } else {
-            0.0
-        },
-    );
-    let across = if last > 0.0 {
-        (right - LABELS) / last
-    } else {
-        0.0
-    };
+    let (last, most) =
+        points().fold((0.0_f64, 0.0_f64), |(x, y), point| (x.max(point.0), y.max(point.1)));
+    let (right, scale) = (WIDE - 36.0, if most > 0.0 { (HEIGHT - 10.0) / most } else { 0.0 });
+    let across = if last > 0.0 { (right - LABELS) / last } else { 0.0 };
     let height = lines.len() as f64 * HEIGHT + 22.0;
-    let mut svg = format!(
-        r#"<svg viewBox="0 0 {WIDE} {height}" role="img" aria-label="{}">"#,
-        escape(name)
-    );
+    let mut svg =
+        format!(r#"<svg viewBox="0 0 {WIDE} {height}" role="img" aria-label="{}">"#, escape(name));
     for (row, line) in lines.iter().enumerate() {
         let base = (row + 1) as f64 * HEIGHT;
         label(&mut svg, &line.label, base - HEIGHT / 2.0 - 13.5);
@@ -173,10 +150,7 @@ pub(super) fn lines(name: &str, lines: &[Line], unit: &str) -> String {
 
 fn open(name: &str, rows: usize, more: f64) -> String {
     let height = rows as f64 * ROW + more;
-    format!(
-        r#"<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{}">"#,
-        escape(name)
-    )
+    format!(r#"<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{}">"#, escape(name))
 }
 
 fn label(svg: &mut String, of: &str, y: f64) {

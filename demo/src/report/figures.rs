@@ -20,25 +20,13 @@ pub(super) fn figures(outcomes: &[Outcome]) -> String {
             format!("{fewer:.1}x fewer"),
             format!("source reads for the same gets, with {name}"),
         ));
-        let median = format!(
-            "{} \u{2192} {}",
-            micros(none.get.p50_us),
-            micros(best.get.p50_us)
-        );
-        figures.push((
-            "",
-            median,
-            format!("the median get, without a cache and with {name}"),
-        ));
+        let median = format!("{} \u{2192} {}", micros(none.get.p50_us), micros(best.get.p50_us));
+        figures.push(("", median, format!("the median get, without a cache and with {name}")));
         let loads = format!(
             "{} \u{2192} {}",
             none.most_concurrent_loads_of_a_key, best.most_concurrent_loads_of_a_key
         );
-        figures.push((
-            "",
-            loads,
-            "most loads of one key at the same time".to_owned(),
-        ));
+        figures.push(("", loads, "most loads of one key at the same time".to_owned()));
     }
     let stale: u64 = outcomes.iter().map(|outcome| outcome.stale_reads).sum();
     let reads: u64 = outcomes.iter().map(|outcome| outcome.get.count).sum();
@@ -67,16 +55,9 @@ pub(super) fn table(outcomes: &[Outcome]) -> String {
     );
     for outcome in outcomes {
         let of_cache = |figure: fn(&Counts) -> u64| {
-            outcome
-                .cache
-                .as_ref()
-                .map_or_else(|| "-".to_owned(), |cache| count(figure(cache)))
+            outcome.cache.as_ref().map_or_else(|| "-".to_owned(), |cache| count(figure(cache)))
         };
-        let stale = if outcome.stale_reads == 0 {
-            ""
-        } else {
-            " class=\"bad\""
-        };
+        let stale = if outcome.stale_reads == 0 { "" } else { " class=\"bad\"" };
         html += &format!("<tr><td>{}</td>", escape(&outcome.name()));
         html += &format!("<td>{}</td>", percent(outcome.hit_rate));
         html += &format!(
@@ -92,10 +73,7 @@ pub(super) fn table(outcomes: &[Outcome]) -> String {
         html += &format!("<td>{}</td>", of_cache(|cache| cache.coalesced));
         html += &format!("<td>{}</td>", of_cache(|cache| cache.refused_fills));
         html += &format!("<td>{}</td>", count(outcome.requests));
-        html += &format!(
-            "<td>{}</td></tr>\n",
-            count(outcome.requests_per_second as u64)
-        );
+        html += &format!("<td>{}</td></tr>\n", count(outcome.requests_per_second as u64));
     }
     html + "</tbody>\n</table>"
 }

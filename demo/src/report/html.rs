@@ -49,20 +49,14 @@ pub(crate) fn page(report: &Report) -> String {
             colour,
             from: outcome.get.p50_us,
             to: outcome.get.p99_us,
-            text: format!(
-                "{} to {}",
-                micros(outcome.get.p50_us),
-                micros(outcome.get.p99_us)
-            ),
+            text: format!("{} to {}", micros(outcome.get.p50_us), micros(outcome.get.p99_us)),
         })
         .collect();
     let charts = [
         (
             "Time of a get",
             "from the median (circle) to the 99th percentile (bar), logarithmic; shorter is better",
-            ranges("Time of a get", &times, |power| {
-                micros(power).replace(".0 ", " ")
-            }),
+            ranges("Time of a get", &times, |power| micros(power).replace(".0 ", " ")),
         ),
         (
             "Source reads per 1,000 gets",
@@ -100,13 +94,8 @@ pub(crate) fn page(report: &Report) -> String {
     ]
     .map(|(title, note, chart)| section("", title, note, &chart))
     .concat();
-    let cached = outcomes
-        .iter()
-        .zip(&colours)
-        .filter(|(outcome, _)| outcome.cache.is_some());
-    let rows: Vec<Line> = cached
-        .map(|(outcome, &colour)| over_time(outcome, colour))
-        .collect();
+    let cached = outcomes.iter().zip(&colours).filter(|(outcome, _)| outcome.cache.is_some());
+    let rows: Vec<Line> = cached.map(|(outcome, &colour)| over_time(outcome, colour)).collect();
     let timeline = if rows.is_empty() {
         String::new()
     } else {
@@ -127,22 +116,10 @@ pub(crate) fn page(report: &Report) -> String {
         .iter()
         .map(|(name, value)| format!("<dt>{}</dt><dd>{}</dd>", escape(name), escape(value)))
         .collect();
-    let settings = section(
-        " class=\"wide\"",
-        "Settings",
-        "",
-        &format!("<dl>{settings}</dl>"),
-    );
-    let notes: String = NOTES
-        .iter()
-        .map(|note| format!("<li>{}</li>", escape(note)))
-        .collect();
-    let notes = section(
-        " class=\"wide\"",
-        "How the figures come about",
-        "",
-        &format!("<ul>{notes}</ul>"),
-    );
+    let settings = section(" class=\"wide\"", "Settings", "", &format!("<dl>{settings}</dl>"));
+    let notes: String = NOTES.iter().map(|note| format!("<li>{}</li>", escape(note))).collect();
+    let notes =
+        section(" class=\"wide\"", "How the figures come about", "", &format!("<ul>{notes}</ul>"));
     format!(
         "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
@@ -179,14 +156,10 @@ fn colours(outcomes: &[Outcome]) -> Vec<usize> {
     let mut strategies = Vec::new();
     let mut colour = |outcome: &Outcome| {
         let strategy = outcome.scenario.strategy;
-        strategies
-            .iter()
-            .position(|&known| known == strategy)
-            .unwrap_or_else(|| {
-                strategies.push(strategy);
-                strategies.len() - 1
-            })
-            % COLOURS
+        strategies.iter().position(|&known| known == strategy).unwrap_or_else(|| {
+            strategies.push(strategy);
+            strategies.len() - 1
+        }) % COLOURS
     };
     outcomes.iter().map(&mut colour).collect()
 }
@@ -197,10 +170,7 @@ fn section(class: &str, title: &str, note: &str, body: &str) -> String {
     } else {
         format!("<p class=\"dim\">{}</p>", escape(note))
     };
-    format!(
-        "<section{class}>\n<h2>{}</h2>{note}\n{body}\n</section>\n",
-        escape(title)
-    )
+    format!("<section{class}>\n<h2>{}</h2>{note}\n{body}\n</section>\n", escape(title))
 }
 
 fn over_time(outcome: &Outcome, colour: usize) -> Line {
@@ -211,9 +181,5 @@ fn over_time(outcome: &Outcome, colour: usize) -> Line {
         points.push(((began + slot.until_seconds) / 2.0, height));
         began = slot.until_seconds;
     }
-    Line {
-        label: outcome.name(),
-        colour,
-        points,
-    }
+    Line { label: outcome.name(), colour, points }
 }

@@ -25,16 +25,9 @@ pub(crate) struct Report {
 impl Report {
     /// What went wrong, if anything did.
     pub(crate) fn failures(&self) -> Option<String> {
-        let stale: u64 = self
-            .scenarios
-            .iter()
-            .map(|outcome| outcome.stale_reads)
-            .sum();
+        let stale: u64 = self.scenarios.iter().map(|outcome| outcome.stale_reads).sum();
         let errors: u64 = self.scenarios.iter().map(|outcome| outcome.errors).sum();
-        let first = self
-            .scenarios
-            .iter()
-            .find_map(|outcome| outcome.first_error.as_deref());
+        let first = self.scenarios.iter().find_map(|outcome| outcome.first_error.as_deref());
         match (stale, first) {
             (0, None) => None,
             (0, Some(first)) => Some(format!("{errors} requests failed, the first with: {first}")),

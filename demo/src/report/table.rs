@@ -8,18 +8,7 @@ const COLUMNS: usize = 10;
 /// One row per scenario under a header of two lines.
 pub(crate) fn table(outcomes: &[Outcome]) -> String {
     let mut rows: Vec<[String; COLUMNS]> = [
-        [
-            "",
-            "hit",
-            "source",
-            "source",
-            "stale",
-            "get",
-            "get",
-            "most loads",
-            "requests",
-            "",
-        ],
+        ["", "hit", "source", "source", "stale", "get", "get", "most loads", "requests", ""],
         [
             "scenario",
             "rate",
@@ -52,12 +41,7 @@ pub(crate) fn table(outcomes: &[Outcome]) -> String {
     };
     let rule = "-".repeat(widths.iter().sum::<usize>() + 2 * (COLUMNS - 1)) + "\n";
     let (header, body) = rows.split_at(2);
-    header
-        .iter()
-        .map(line)
-        .chain([rule])
-        .chain(body.iter().map(line))
-        .collect()
+    header.iter().map(line).chain([rule]).chain(body.iter().map(line)).collect()
 }
 
 fn row(outcome: &Outcome) -> [String; COLUMNS] {

@@ -10,12 +10,7 @@ fn outcome(strategy: Strategy, store: Option<Store>) -> Outcome {
         coalesced: 20,
         refused_fills: 1,
     });
-    let durations = Durations {
-        count: 1_000,
-        p50_us: 0.4,
-        p99_us: 2_500.0,
-        max_us: 3e6,
-    };
+    let durations = Durations { count: 1_000, p50_us: 0.4, p99_us: 2_500.0, max_us: 3e6 };
     Outcome {
         scenario: Scenario { strategy, store },
         seconds: 1.5,
@@ -32,34 +27,19 @@ fn outcome(strategy: Strategy, store: Option<Store>) -> Outcome {
         get: durations,
         write: durations,
         timeline: vec![
-            Slot {
-                until_seconds: 0.5,
-                requests: 600_000,
-                source_reads: 60,
-            },
-            Slot {
-                until_seconds: 1.5,
-                requests: 634_567,
-                source_reads: 20,
-            },
+            Slot { until_seconds: 0.5, requests: 600_000, source_reads: 60 },
+            Slot { until_seconds: 1.5, requests: 634_567, source_reads: 20 },
         ],
     }
 }
 
 fn report() -> Report {
-    let strategies = [
-        Strategy::NoCache,
-        Strategy::CacheAside,
-        Strategy::ReadThrough,
-    ];
+    let strategies = [Strategy::NoCache, Strategy::CacheAside, Strategy::ReadThrough];
     let scenarios = Scenario::all(&strategies, &[Store::Memory, Store::Json]);
     Report {
         workload: "Replayed from <script>alert('x')</script> & \"more\"\u{7}".to_owned(),
         settings: vec![("Clients", "64".to_owned())],
-        scenarios: scenarios
-            .iter()
-            .map(|s| outcome(s.strategy, s.store))
-            .collect(),
+        scenarios: scenarios.iter().map(|s| outcome(s.strategy, s.store)).collect(),
     }
 }
 
@@ -70,11 +50,7 @@ fn assert_well_formed(page: &str) {
     for part in body.split('<').skip(1) {
         let tag = part.split('>').next().unwrap();
         assert!(part.contains('>'), "no end: <{part}");
-        let name = tag
-            .trim_start_matches('/')
-            .split([' ', '/'])
-            .next()
-            .unwrap();
+        let name = tag.trim_start_matches('/').split([' ', '/']).next().unwrap();
         if tag.starts_with('/') {
             assert_eq!(open.pop(), Some(name), "</{name}>");
         } else if !tag.ends_with('/') && !["meta", "br"].contains(&name) {
@@ -101,9 +77,9 @@ fn the_page_is_well_formed_and_shows_every_scenario() {
 #[test]
 fn the_page_needs_nothing_from_elsewhere() {
     let page = page(&report());
-    for foreign in [
-        "http:", "https:", "src=", "href", "url(", "@import", "<script", "<link", "<img",
-    ] {
+    for foreign in
+        ["http:", "https:", "src=", "href", "url(", "@import", "<script", "<link", "<img"]
+    {
         assert!(!page.contains(foreign), "{foreign}");
     }
     assert!(page.contains("prefers-color-scheme: dark"));
@@ -119,19 +95,10 @@ fn what_a_file_is_called_can_not_break_the_page() {
 
 #[test]
 fn a_page_of_runs_in_which_nothing_happened_is_well_formed() {
-    let nothing = Durations {
-        count: 0,
-        p50_us: 0.0,
-        p99_us: 0.0,
-        max_us: 0.0,
-    };
+    let nothing = Durations { count: 0, p50_us: 0.0, p99_us: 0.0, max_us: 0.0 };
     let mut report = report();
     for outcome in &mut report.scenarios {
-        (
-            outcome.requests,
-            outcome.source_reads,
-            outcome.requests_per_second,
-        ) = (0, 0, 0.0);
+        (outcome.requests, outcome.source_reads, outcome.requests_per_second) = (0, 0, 0.0);
         (outcome.get, outcome.write) = (nothing, nothing);
         outcome.timeline.clear();
     }

@@ -12,11 +12,7 @@ use crate::workload::{Generator, Settings as Generated};
 
 const PRODUCTS: u64 = 50;
 const WRITES: f64 = 0.1;
-const LIMITS: Limits = Limits {
-    clients: 16,
-    requests: 4_000,
-    time: Duration::from_secs(60),
-};
+const LIMITS: Limits = Limits { clients: 16, requests: 4_000, time: Duration::from_secs(60) };
 const SETTINGS: Settings = Settings {
     capacity: 10_000,
     ttl: Duration::from_secs(60),
@@ -52,13 +48,7 @@ async fn measure_with(
     source: Source,
 ) -> Outcome {
     let acknowledged = Arc::new(Acknowledged::new(PRODUCTS));
-    let run = Run {
-        scenario,
-        cache,
-        source,
-        workload: workload(writes),
-        acknowledged,
-    };
+    let run = Run { scenario, cache, source, workload: workload(writes), acknowledged };
     run.measure(LIMITS, |_| {}).await.unwrap()
 }
 
@@ -96,18 +86,12 @@ fn all_with_a_cache() -> Vec<Scenario> {
     scenarios
 }
 
-const NO_CACHE: Scenario = Scenario {
-    strategy: Strategy::NoCache,
-    store: None,
-};
+const NO_CACHE: Scenario = Scenario { strategy: Strategy::NoCache, store: None };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cache_that_never_invalidates_is_caught() {
     let source = source();
-    let cache = NeverInvalidates {
-        source: source.clone(),
-        kept: Mutex::default(),
-    };
+    let cache = NeverInvalidates { source: source.clone(), kept: Mutex::default() };
     let outcome = measure(NO_CACHE, Arc::new(cache), source).await;
     assert!(outcome.stale_reads > 100, "{}", outcome.stale_reads);
 }
@@ -117,10 +101,7 @@ async fn without_a_cache_every_read_goes_to_the_source() {
     let source = source();
     let cache = NO_CACHE.open(source.clone(), &SETTINGS).unwrap();
     let outcome = measure(NO_CACHE, cache, source).await;
-    assert_eq!(
-        (outcome.requests, outcome.errors, outcome.stale_reads),
-        (4_000, 0, 0)
-    );
+    assert_eq!((outcome.requests, outcome.errors, outcome.stale_reads), (4_000, 0, 0));
     assert_eq!(outcome.source_reads, outcome.get.count);
     assert_eq!(outcome.source_writes, outcome.write.count);
     assert_eq!(outcome.source_reads + outcome.source_writes, 4_000);
@@ -145,11 +126,7 @@ async fn every_cache_saves_reads_and_is_never_stale() {
         let counts = outcome.cache.unwrap();
         assert_eq!(counts.hits + counts.misses, outcome.get.count, "{name}");
         assert_eq!(counts.loads, outcome.source_reads, "{name}");
-        assert!(
-            outcome.source_reads < outcome.get.count / 2,
-            "{name}: {}",
-            outcome.source_reads
-        );
+        assert!(outcome.source_reads < outcome.get.count / 2, "{name}: {}", outcome.source_reads);
     }
 }
 
@@ -160,17 +137,8 @@ async fn no_cache_loads_what_it_has_or_what_it_is_loading() {
         let source = source.counted_anew();
         let cache = scenario.open(source.clone(), &SETTINGS).unwrap();
         let outcome = measure_with(0.0, scenario, cache, source).await;
-        assert_eq!(
-            outcome.most_concurrent_loads_of_a_key,
-            1,
-            "{}",
-            outcome.name()
-        );
-        assert!(
-            outcome.source_reads <= workload(0.0).ids(),
-            "{}",
-            outcome.name()
-        );
+        assert_eq!(outcome.most_concurrent_loads_of_a_key, 1, "{}", outcome.name());
+        assert!(outcome.source_reads <= workload(0.0).ids(), "{}", outcome.name());
     }
 }
 
@@ -184,11 +152,7 @@ async fn a_run_ends_when_its_time_is_up() {
         workload: workload(WRITES),
         acknowledged: Arc::new(Acknowledged::new(PRODUCTS)),
     };
-    let limits = Limits {
-        requests: u64::MAX,
-        time: Duration::from_millis(200),
-        ..LIMITS
-    };
+    let limits = Limits { requests: u64::MAX, time: Duration::from_millis(200), ..LIMITS };
     let outcome = run.measure(limits, |_| {}).await.unwrap();
     assert!(outcome.requests > 0);
 }
@@ -198,17 +162,9 @@ fn a_long_timeline_is_thinned_out_and_loses_nothing() {
     let mut timeline = Timeline::default();
     for n in 0..=1_024 {
         let until_seconds = n as f64;
-        timeline.add(Slot {
-            until_seconds,
-            requests: n * 10,
-            source_reads: n,
-        });
+        timeline.add(Slot { until_seconds, requests: n * 10, source_reads: n });
     }
     let slots = timeline.slots();
-    assert!(
-        slots.len() <= MOST_SLOTS && slots.len() > MOST_SLOTS / 4,
-        "{}",
-        slots.len()
-    );
+    assert!(slots.len() <= MOST_SLOTS && slots.len() > MOST_SLOTS / 4, "{}", slots.len());
     assert!(slots.iter().all(|slot| slot.requests == slots[0].requests));
 }

@@ -21,16 +21,9 @@ impl Bad {
 
     /// How many, and which.
     pub(super) fn describe(&self) -> String {
-        let first: Vec<String> = self
-            .first
-            .iter()
-            .map(|(number, why)| format!("{number}: {why}"))
-            .collect();
-        let more = if self.count > SHOWN as u64 {
-            ", ..."
-        } else {
-            ""
-        };
+        let first: Vec<String> =
+            self.first.iter().map(|(number, why)| format!("{number}: {why}")).collect();
+        let more = if self.count > SHOWN as u64 { ", ..." } else { "" };
         let lines = if self.count == 1 { "line" } else { "lines" };
         format!("{} bad {lines} ({}{more})", self.count, first.join(", "))
     }

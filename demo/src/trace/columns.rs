@@ -20,41 +20,20 @@ impl Columns {
         let count = |byte| first.iter().filter(|&&b| b == byte).count();
         let delimiter = *b",;\t".iter().rev().max_by_key(|&&byte| count(byte))?;
         let mut fields = Fields::default();
-        fields
-            .split(
-                first.strip_prefix(b"\xef\xbb\xbf").unwrap_or(first),
-                delimiter,
-            )
-            .ok()?;
-        let names: Vec<String> = fields
-            .iter()
-            .map(|name| String::from_utf8_lossy(name).trim().to_lowercase())
-            .collect();
+        fields.split(first.strip_prefix(b"\xef\xbb\xbf").unwrap_or(first), delimiter).ok()?;
+        let names: Vec<String> =
+            fields.iter().map(|name| String::from_utf8_lossy(name).trim().to_lowercase()).collect();
         let find = |known: &[&str]| {
-            known
-                .iter()
-                .find_map(|known| names.iter().position(|name| name == known))
+            known.iter().find_map(|known| names.iter().position(|name| name == known))
         };
         if let Some(key) = find(&["key", "lbn", "block", "id", "obj_id", "url", "path"]) {
             let operation = find(&["op", "operation", "command", "method"]);
-            return Some(Self {
-                delimiter,
-                key,
-                operation,
-                header: true,
-                fields,
-            });
+            return Some(Self { delimiter, key, operation, header: true, fields });
         }
         // Published memcached traces have these columns and no header: time, key, key size, value
         // size, client, operation, lifetime.
         if names.len() == 7 && is_write(names[5].as_bytes()).is_some() {
-            return Some(Self {
-                delimiter,
-                key: 1,
-                operation: Some(5),
-                header: false,
-                fields,
-            });
+            return Some(Self { delimiter, key: 1, operation: Some(5), header: false, fields });
         }
         None
     }
@@ -64,11 +43,7 @@ impl Columns {
             return Ok(None);
         }
         self.fields.split(line, self.delimiter)?;
-        let key = self
-            .fields
-            .get(self.key)
-            .ok_or("too few columns")?
-            .trim_ascii();
+        let key = self.fields.get(self.key).ok_or("too few columns")?.trim_ascii();
         if key.is_empty() {
             return Err("no key");
         }

@@ -40,10 +40,9 @@ pub(super) fn open(mut file: impl BufRead + 'static) -> io::Result<(Compression,
     }
     Ok(match start {
         [0x1f, 0x8b, ..] => (Compression::Gzip, Box::new(MultiGzDecoder::new(file))),
-        [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => (
-            Compression::Xz,
-            Box::new(XzReader::new_mem_limit(file, true, MEMORY_KIB)),
-        ),
+        [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => {
+            (Compression::Xz, Box::new(XzReader::new_mem_limit(file, true, MEMORY_KIB)))
+        }
         // The second is a frame that is to be skipped; files of several frames may begin with one.
         [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => {
             (Compression::Zstd, Box::new(ZstdFrames::Between(file)))
@@ -112,11 +111,7 @@ fn skip_frame(input: &mut impl BufRead) -> io::Result<bool> {
     let [_, _, _, _, size @ ..] = header;
     let size = u64::from(u32::from_le_bytes(size));
     let skipped = io::copy(&mut input.by_ref().take(size), &mut io::sink())?;
-    if skipped == size {
-        Ok(true)
-    } else {
-        Err(io::ErrorKind::UnexpectedEof.into())
-    }
+    if skipped == size { Ok(true) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
 }
 
 fn invalid(error: impl std::error::Error + Send + Sync + 'static) -> io::Error {

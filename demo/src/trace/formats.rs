@@ -76,9 +76,7 @@ impl Parser {
             Format::Binary => Self::Binary,
             Format::Csv => {
                 let mut lines = sample.split(|&byte| byte == b'\n');
-                let first = lines
-                    .find(|line| !line.trim_ascii().is_empty())
-                    .unwrap_or_default();
+                let first = lines.find(|line| !line.trim_ascii().is_empty()).unwrap_or_default();
                 Self::Csv(Columns::recognise(first.trim_ascii_end()).ok_or(NO_KEY_COLUMN)?)
             }
         })
@@ -117,23 +115,16 @@ fn log(line: &[u8]) -> Parsed<'_> {
     if before.split_whitespace().count() < 3 {
         return Err("no host, ident and user");
     }
-    let (_, rest) = rest
-        .split_once("] \"")
-        .ok_or("no \"request\" after the time")?;
+    let (_, rest) = rest.split_once("] \"").ok_or("no \"request\" after the time")?;
     // A quote within the request is written as \", so the first bare one ends it.
-    let end = rest
-        .match_indices('"')
-        .find(|&(at, _)| !rest[..at].ends_with('\\'));
+    let end = rest.match_indices('"').find(|&(at, _)| !rest[..at].ends_with('\\'));
     let (request, rest) = rest.split_at(end.ok_or("the request has no end")?.0);
     let status = rest[1..].split_whitespace().next().unwrap_or_default();
     if status.len() != 3 || status.parse::<u16>().is_err() {
         return Err("no status");
     }
     let mut words = request.split(' ');
-    let (method, target) = (
-        words.next().unwrap_or_default(),
-        words.next().unwrap_or_default(),
-    );
+    let (method, target) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
     if method.is_empty()
         || !method.bytes().all(|byte| byte.is_ascii_uppercase())
         || target.is_empty()

@@ -27,12 +27,7 @@ pub(super) enum Line<'a> {
 
 impl<R: BufRead> Lines<R> {
     pub(super) fn new(input: R, binary: bool) -> Self {
-        Self {
-            input,
-            binary,
-            number: 0,
-            line: Vec::new(),
-        }
+        Self { input, binary, number: 0, line: Vec::new() }
     }
 
     /// The next line and its number, counted from 1; `None` at the end.
@@ -40,20 +35,12 @@ impl<R: BufRead> Lines<R> {
         self.line.clear();
         self.number += 1;
         let number = self.number;
-        let line = if self.binary {
-            self.record()?
-        } else {
-            self.text()?
-        };
+        let line = if self.binary { self.record()? } else { self.text()? };
         Ok(line.map(|line| (number, line)))
     }
 
     fn record(&mut self) -> io::Result<Option<Line<'_>>> {
-        let read = self
-            .input
-            .by_ref()
-            .take(RECORD as u64)
-            .read_to_end(&mut self.line)?;
+        let read = self.input.by_ref().take(RECORD as u64).read_to_end(&mut self.line)?;
         Ok(match read {
             0 => None,
             RECORD => Some(Line::Whole(&self.line)),
@@ -63,11 +50,7 @@ impl<R: BufRead> Lines<R> {
 
     fn text(&mut self) -> io::Result<Option<Line<'_>>> {
         let limit = LONGEST as u64 + 1;
-        let read = self
-            .input
-            .by_ref()
-            .take(limit)
-            .read_until(b'\n', &mut self.line)?;
+        let read = self.input.by_ref().take(limit).read_until(b'\n', &mut self.line)?;
         if read == 0 {
             return Ok(None);
         }

@@ -68,13 +68,8 @@ impl Trace {
         }
         .map_err(|e| Failure::new(&name, e))?;
         let format = parser.format();
-        let left = limit
-            .saturating_mul(BYTES_A_REQUEST)
-            .saturating_add(BYTES_MORE);
-        let input = BufReader::new(Bounded {
-            input: sample.as_slice().chain(input),
-            left,
-        });
+        let left = limit.saturating_mul(BYTES_A_REQUEST).saturating_add(BYTES_MORE);
+        let input = BufReader::new(Bounded { input: sample.as_slice().chain(input), left });
 
         let mut trace = Self {
             requests: Vec::new(),
@@ -86,11 +81,7 @@ impl Trace {
             cut: false,
             broken: None,
         };
-        trace.take(
-            Lines::new(input, format == Format::Binary),
-            &mut parser,
-            limit,
-        );
+        trace.take(Lines::new(input, format == Format::Binary), &mut parser, limit);
         if trace.requests.is_empty() {
             return Err(Failure::new(&trace.name, trace.no_request()));
         }
@@ -99,9 +90,7 @@ impl Trace {
 
     fn take(&mut self, mut lines: Lines<impl BufRead>, parser: &mut Parser, limit: u64) {
         let mut ids: HashMap<u64, u32> = HashMap::new();
-        let most_lines = limit
-            .saturating_mul(LINES_A_REQUEST)
-            .saturating_add(LINES_MORE);
+        let most_lines = limit.saturating_mul(LINES_A_REQUEST).saturating_add(LINES_MORE);
         loop {
             let (number, parsed) = match lines.next() {
                 Ok(Some((number, Line::Whole(line)))) => (number, parser.parse(line)),
@@ -138,21 +127,16 @@ impl Trace {
         match (&self.broken, self.bad.count) {
             (Some(broken), _) => format!("can't be read ({}): {broken}", self.compression),
             (None, 0) => "has no requests in it".to_owned(),
-            (None, _) => format!(
-                "has no request in it, read as {}: {}",
-                self.format,
-                self.bad.describe()
-            ),
+            (None, _) => {
+                format!("has no request in it, read as {}: {}", self.format, self.bad.describe())
+            }
         }
     }
 
     /// The n-th request.
     pub(crate) fn request(&self, n: u64) -> Option<Request> {
         let packed = *self.requests.get(usize::try_from(n).ok()?)?;
-        Some(Request {
-            id: u64::from(packed >> 1),
-            write: packed & 1 == 1,
-        })
+        Some(Request { id: u64::from(packed >> 1), write: packed & 1 == 1 })
     }
 
     pub(crate) fn len(&self) -> u64 {
@@ -165,11 +149,7 @@ impl Trace {
 
     /// What was read, in sentences.
     pub(crate) fn describe(&self) -> String {
-        let writes = self
-            .requests
-            .iter()
-            .filter(|&packed| packed & 1 == 1)
-            .count();
+        let writes = self.requests.iter().filter(|&packed| packed & 1 == 1).count();
         let mut text = format!(
             "Replayed from {}: {}, {}; {} requests ({writes} writes) for {} keys",
             self.name,
@@ -178,11 +158,7 @@ impl Trace {
             self.len(),
             self.keys
         );
-        text += if self.cut {
-            ", cut there by --requests."
-        } else {
-            "."
-        };
+        text += if self.cut { ", cut there by --requests." } else { "." };
         if self.bad.count > 0 {
             text += &format!(" Skipped {}.", self.bad.describe());
         }

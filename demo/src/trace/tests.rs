@@ -20,10 +20,7 @@ fn read(content: impl AsRef<[u8]>) -> Result<Trace> {
 
 /// Ids and whether they are written.
 fn requests(trace: &Trace) -> Vec<(u64, bool)> {
-    (0..trace.len())
-        .map(|n| trace.request(n).unwrap())
-        .map(|r| (r.id, r.write))
-        .collect()
+    (0..trace.len()).map(|n| trace.request(n).unwrap()).map(|r| (r.id, r.write)).collect()
 }
 
 fn xz(content: &[u8]) -> Vec<u8> {
@@ -52,10 +49,7 @@ const LOG: &str = r#"192.0.2.1 - - [12/Dec/2025:19:21:47 +0000] "GET /lamp?colou
 fn keys_are_numbered_in_the_order_of_their_first_request() {
     let trace = read("b\na\n\nb \r\nc").unwrap();
     assert_eq!(trace.format, Format::Keys);
-    assert_eq!(
-        requests(&trace),
-        [(0, false), (1, false), (0, false), (2, false)]
-    );
+    assert_eq!(requests(&trace), [(0, false), (1, false), (0, false), (2, false)]);
     assert_eq!((trace.distinct_keys(), trace.bad.count), (3, 0));
     assert_eq!(trace.request(4), None);
 }
@@ -88,10 +82,7 @@ fn binary_keys_are_told_from_text() {
     let keys = [7_i32, -1, 7, i32::MAX];
     let trace = read(keys.map(i32::to_be_bytes).concat()).unwrap();
     assert_eq!(trace.format, Format::Binary);
-    assert_eq!(
-        requests(&trace),
-        [(0, false), (1, false), (0, false), (2, false)]
-    );
+    assert_eq!(requests(&trace), [(0, false), (1, false), (0, false), (2, false)]);
 }
 
 #[rstest]
@@ -142,14 +133,7 @@ fn bad_lines_are_skipped_counted_and_reported_by_number() {
     let trace = read(content).unwrap();
     assert_eq!(requests(&trace), [(0, false), (1, true)]);
     assert_eq!(trace.bad.count, 3);
-    assert_eq!(
-        trace.bad.first,
-        [
-            (3, "unknown operation"),
-            (4, "too few columns"),
-            (5, "no key")
-        ]
-    );
+    assert_eq!(trace.bad.first, [(3, "unknown operation"), (4, "too few columns"), (5, "no key")]);
     assert!(
         trace
             .describe()
@@ -162,10 +146,7 @@ fn only_the_first_bad_lines_are_kept() {
     let lines = "nonsense\n".repeat(500) + LOG;
     let path = file(lines.as_bytes());
     let trace = Trace::read(path.path(), Some(Format::Log), 1_000).unwrap();
-    assert_eq!(
-        (trace.len(), trace.bad.count, trace.bad.first.len()),
-        (3, 500, SHOWN)
-    );
+    assert_eq!((trace.len(), trace.bad.count, trace.bad.first.len()), (3, 500, SHOWN));
     assert!(trace.describe().contains("500 bad lines (1: no [time], 2:"));
 }
 
@@ -223,22 +204,15 @@ fn a_missing_file_and_a_folder_are_errors() {
 
 #[test]
 fn what_could_be_read_of_a_damaged_file_is_used() {
-    let lines: String = (0..100_000)
-        .map(|n: u64| format!("{}\n", n.wrapping_mul(0x9e37_79b9_7f4a_7c15)))
-        .collect();
+    let lines: String =
+        (0..100_000).map(|n: u64| format!("{}\n", n.wrapping_mul(0x9e37_79b9_7f4a_7c15))).collect();
     let mut damaged = gzip(lines.as_bytes());
     damaged.truncate(damaged.len() / 2);
     let path = file(&damaged);
     let trace = Trace::read(path.path(), None, 1_000_000).unwrap();
+    assert!(trace.len() > 1_000 && trace.len() < 99_000, "{}", trace.len());
     assert!(
-        trace.len() > 1_000 && trace.len() < 99_000,
-        "{}",
-        trace.len()
-    );
-    assert!(
-        trace
-            .describe()
-            .contains("The rest of the file can't be read"),
+        trace.describe().contains("The rest of the file can't be read"),
         "{}",
         trace.describe()
     );
@@ -265,11 +239,7 @@ fn a_decompression_bomb_is_not_read_to_its_end() {
     let path = file(&writer.finish().unwrap());
     let trace = Trace::read(path.path(), None, 10).unwrap();
     assert_eq!(trace.len(), 1);
-    assert!(
-        trace.describe().contains("far more bytes than requests"),
-        "{}",
-        trace.describe()
-    );
+    assert!(trace.describe().contains("far more bytes than requests"), "{}", trace.describe());
 }
 
 #[test]
@@ -277,11 +247,7 @@ fn a_file_of_nothing_but_empty_lines_is_not_read_to_its_end() {
     let path = file(&[b"good\n".as_slice(), &[b'\n'; 1_000_000]].concat());
     let trace = Trace::read(path.path(), None, 10).unwrap();
     assert_eq!(trace.len(), 1);
-    assert!(
-        trace.describe().contains("far more lines than requests"),
-        "{}",
-        trace.describe()
-    );
+    assert!(trace.describe().contains("far more lines than requests"), "{}", trace.describe());
 }
 
 #[test]
@@ -290,8 +256,5 @@ fn the_format_can_be_named() {
     let trace = Trace::read(path.path(), Some(Format::Keys), 10).unwrap();
     assert_eq!((trace.format, trace.len()), (Format::Keys, 2));
     let error = Trace::read(path.path(), Some(Format::Csv), 10).unwrap_err();
-    assert!(
-        error.to_string().contains("no column is called key"),
-        "{error}"
-    );
+    assert!(error.to_string().contains("no column is called key"), "{error}");
 }

@@ -39,14 +39,8 @@ impl Settings {
 impl Generator {
     pub(crate) fn new(settings: Settings) -> Self {
         let zipf = Zipf::new(settings.products, settings.zipf);
-        let stride = (7_919..)
-            .find(|&stride| gcd(stride, settings.products) == 1)
-            .unwrap_or(1);
-        Self {
-            settings,
-            zipf,
-            stride,
-        }
+        let stride = (7_919..).find(|&stride| gcd(stride, settings.products) == 1).unwrap_or(1);
+        Self { settings, zipf, stride }
     }
 
     pub(crate) fn settings(&self) -> &Settings {
@@ -59,17 +53,11 @@ impl Generator {
         let mut rng = Rng::with_seed(of.seed ^ n.wrapping_mul(0x9e37_79b9_7f4a_7c15));
         let write = rng.f64() < of.writes;
         if !write && rng.f64() < of.missing {
-            return Request {
-                id: of.products + rng.u64(..of.missing_ids()),
-                write,
-            };
+            return Request { id: of.products + rng.u64(..of.missing_ids()), write };
         }
         let moved = n / of.shift_every * (of.products / 7 + 1);
         let rank = self.zipf.rank(rng.f64()) + moved;
-        Request {
-            id: rank % of.products * self.stride % of.products,
-            write,
-        }
+        Request { id: rank % of.products * self.stride % of.products, write }
     }
 }
 
@@ -96,10 +84,7 @@ mod tests {
 
     fn requests(seed: u64, range: std::ops::Range<u64>) -> Vec<(u64, bool)> {
         let generator = Generator::new(settings(seed));
-        range
-            .map(|n| generator.request(n))
-            .map(|r| (r.id, r.write))
-            .collect()
+        range.map(|n| generator.request(n)).map(|r| (r.id, r.write)).collect()
     }
 
     fn most_popular(requests: &[(u64, bool)]) -> u64 {
@@ -107,11 +92,7 @@ mod tests {
         for (id, _) in requests {
             *counts.entry(*id).or_insert(0) += 1;
         }
-        counts
-            .into_iter()
-            .max_by_key(|&(_, count)| count)
-            .unwrap()
-            .0
+        counts.into_iter().max_by_key(|&(_, count)| count).unwrap().0
     }
 
     #[test]
@@ -128,11 +109,7 @@ mod tests {
         };
         assert!((share(&|r| r.1) - 0.05).abs() < 0.005);
         assert!((share(&|r| r.0 >= 1_000) - 0.95 * 0.02).abs() < 0.005);
-        assert!(
-            requests
-                .iter()
-                .all(|&(id, write)| id < 1_000 || (!write && id < 1_010))
-        );
+        assert!(requests.iter().all(|&(id, write)| id < 1_000 || (!write && id < 1_010)));
     }
 
     #[test]
@@ -145,10 +122,7 @@ mod tests {
     #[test]
     fn every_rank_is_another_product() {
         for products in [1, 2, 7_919, 10_000] {
-            let generator = Generator::new(Settings {
-                products,
-                ..settings(1)
-            });
+            let generator = Generator::new(Settings { products, ..settings(1) });
             let spread = |rank| rank * generator.stride % products;
             let ids: HashSet<u64> = (0..products).map(spread).collect();
             assert_eq!(ids.len() as u64, products);

@@ -47,10 +47,7 @@ mod tests {
         };
         for below in [1, 10, 100, 1_000, 5_000] {
             let (drawn, expected) = (share(u64::from(below)), law(below));
-            assert!(
-                (drawn - expected).abs() < 0.01,
-                "first {below}: {drawn}, not {expected}"
-            );
+            assert!((drawn - expected).abs() < 0.01, "first {below}: {drawn}, not {expected}");
         }
     }
 

@@ -53,10 +53,7 @@ impl<S> FailingStore<S> {
     /// A store that fails nothing yet.
     #[must_use]
     pub fn new(inner: S) -> Self {
-        Self {
-            inner: Arc::new(inner),
-            script: Arc::default(),
-        }
+        Self { inner: Arc::new(inner), script: Arc::default() }
     }
 
     /// The store below.
@@ -71,14 +68,7 @@ impl<S> FailingStore<S> {
 
     /// Fails the operation the next `times` times, without passing it on.
     pub fn fail_times(&self, operation: Operation, kind: ErrorKind, times: usize) {
-        self.plan(
-            operation,
-            Fault {
-                kind,
-                left: times,
-                done: false,
-            },
-        );
+        self.plan(operation, Fault { kind, left: times, done: false });
     }
 
     /// Fails every operation from now on: a store that is down.
@@ -92,14 +82,7 @@ impl<S> FailingStore<S> {
     /// answer: the store did it, and nobody knows.
     pub fn lose_answers(&self, operation: Operation) {
         let kind = ErrorKind::Unavailable;
-        self.plan(
-            operation,
-            Fault {
-                kind,
-                left: usize::MAX,
-                done: true,
-            },
-        );
+        self.plan(operation, Fault { kind, left: usize::MAX, done: true });
     }
 
     /// Fails nothing any more.
@@ -124,10 +107,7 @@ impl<S> FailingStore<S> {
     /// The error of this call, and whether it is to be done all the same.
     fn fault(&self, operation: Operation) -> Option<(Error, bool)> {
         let mut script = self.script();
-        let fault = script
-            .faults
-            .get_mut(&operation)
-            .filter(|fault| fault.left > 0)?;
+        let fault = script.faults.get_mut(&operation).filter(|fault| fault.left > 0)?;
         if fault.left != usize::MAX {
             fault.left -= 1;
         }
@@ -185,8 +165,7 @@ impl<S: CacheStore> CacheStore for FailingStore<S> {
     }
 
     async fn set(&self, key: &str, value: Option<S::Value>, options: SetOptions) -> Result<()> {
-        self.one(Operation::Set, self.inner.set(key, value, options))
-            .await
+        self.one(Operation::Set, self.inner.set(key, value, options)).await
     }
 
     async fn remove(&self, key: &str) -> Result<()> {
@@ -194,8 +173,7 @@ impl<S: CacheStore> CacheStore for FailingStore<S> {
     }
 
     async fn get_many(&self, keys: &[&str]) -> Vec<Result<Option<Entry<S::Value>>>> {
-        self.many(Operation::GetMany, keys.len(), self.inner.get_many(keys))
-            .await
+        self.many(Operation::GetMany, keys.len(), self.inner.get_many(keys)).await
     }
 
     async fn set_many(
@@ -203,18 +181,15 @@ impl<S: CacheStore> CacheStore for FailingStore<S> {
         entries: Vec<(&str, Option<S::Value>, SetOptions)>,
     ) -> Vec<Result<()>> {
         let count = entries.len();
-        self.many(Operation::SetMany, count, self.inner.set_many(entries))
-            .await
+        self.many(Operation::SetMany, count, self.inner.set_many(entries)).await
     }
 
     async fn remove_many(&self, keys: &[&str]) -> Result<()> {
-        self.one(Operation::RemoveMany, self.inner.remove_many(keys))
-            .await
+        self.one(Operation::RemoveMany, self.inner.remove_many(keys)).await
     }
 
     async fn remove_prefix(&self, prefix: &str) -> Result<()> {
-        self.one(Operation::RemovePrefix, self.inner.remove_prefix(prefix))
-            .await
+        self.one(Operation::RemovePrefix, self.inner.remove_prefix(prefix)).await
     }
 
     async fn clear(&self) -> Result<()> {
@@ -222,8 +197,7 @@ impl<S: CacheStore> CacheStore for FailingStore<S> {
     }
 
     async fn claim(&self, key: &str, options: ClaimOptions) -> Result<Claim<S::Value>> {
-        self.one(Operation::Claim, self.inner.claim(key, options))
-            .await
+        self.one(Operation::Claim, self.inner.claim(key, options)).await
     }
 
     async fn fill(
@@ -232,13 +206,11 @@ impl<S: CacheStore> CacheStore for FailingStore<S> {
         value: Option<S::Value>,
         options: SetOptions,
     ) -> Result<Fill> {
-        self.one(Operation::Fill, self.inner.fill(lease, value, options))
-            .await
+        self.one(Operation::Fill, self.inner.fill(lease, value, options)).await
     }
 
-    async fn release(&self, lease: Lease) -> Result<()> {
-        self.one(Operation::Release, self.inner.release(lease))
-            .await
+    async fn release(&self, lease: Lease) -> Result<bool> {
+        self.one(Operation::Release, self.inner.release(lease)).await
     }
 
     fn capabilities(&self) -> Capabilities {
@@ -248,9 +220,6 @@ impl<S: CacheStore> CacheStore for FailingStore<S> {
 
 impl<S> Clone for FailingStore<S> {
     fn clone(&self) -> Self {
-        Self {
-            inner: Arc::clone(&self.inner),
-            script: Arc::clone(&self.script),
-        }
+        Self { inner: Arc::clone(&self.inner), script: Arc::clone(&self.script) }
     }
 }

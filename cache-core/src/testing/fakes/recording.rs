@@ -54,10 +54,7 @@ impl<S> RecordingStore<S> {
     /// A store that has not been asked for anything yet.
     #[must_use]
     pub fn new(inner: S) -> Self {
-        Self {
-            inner: Arc::new(inner),
-            calls: Arc::default(),
-        }
+        Self { inner: Arc::new(inner), calls: Arc::default() }
     }
 
     /// The store below.
@@ -80,10 +77,7 @@ impl<S> RecordingStore<S> {
     /// How often the operation was asked for since the last [`take`](Self::take).
     #[must_use]
     pub fn count(&self, operation: Operation) -> usize {
-        self.record()
-            .iter()
-            .filter(|call| call.operation == operation)
-            .count()
+        self.record().iter().filter(|call| call.operation == operation).count()
     }
 
     /// The calls since the last time, in their order, which are then forgotten.
@@ -170,7 +164,7 @@ impl<S: CacheStore> CacheStore for RecordingStore<S> {
         self.inner.fill(lease, value, options).await
     }
 
-    async fn release(&self, lease: Lease) -> Result<()> {
+    async fn release(&self, lease: Lease) -> Result<bool> {
         self.write(Operation::Release, &[lease.key()]);
         self.inner.release(lease).await
     }
@@ -182,9 +176,6 @@ impl<S: CacheStore> CacheStore for RecordingStore<S> {
 
 impl<S> Clone for RecordingStore<S> {
     fn clone(&self) -> Self {
-        Self {
-            inner: Arc::clone(&self.inner),
-            calls: Arc::clone(&self.calls),
-        }
+        Self { inner: Arc::clone(&self.inner), calls: Arc::clone(&self.calls) }
     }
 }

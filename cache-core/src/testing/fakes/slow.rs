@@ -56,10 +56,7 @@ impl<S> SlowStore<S> {
     /// A store that holds nothing yet.
     #[must_use]
     pub fn new(inner: S) -> Self {
-        Self {
-            inner: Arc::new(inner),
-            script: Arc::default(),
-        }
+        Self { inner: Arc::new(inner), script: Arc::default() }
     }
 
     /// The store below.
@@ -125,21 +122,13 @@ struct Inner {
 
 impl Gate {
     fn new() -> Self {
-        Self(Arc::new(Inner {
-            passes: Semaphore::new(0),
-            arrived: watch::Sender::new(0),
-        }))
+        Self(Arc::new(Inner { passes: Semaphore::new(0), arrived: watch::Sender::new(0) }))
     }
 
     /// Waits until so many operations have come to the gate, since it was made.
     pub async fn arrived(&self, count: usize) {
         // It fails only when the sender is gone, which `self` owns.
-        let _ = self
-            .0
-            .arrived
-            .subscribe()
-            .wait_for(|arrived| *arrived >= count)
-            .await;
+        let _ = self.0.arrived.subscribe().wait_for(|arrived| *arrived >= count).await;
     }
 
     /// Lets so many operations through, those that come later included.
@@ -175,8 +164,7 @@ impl<S: CacheStore> CacheStore for SlowStore<S> {
     }
 
     async fn set(&self, key: &str, value: Option<S::Value>, options: SetOptions) -> Result<()> {
-        self.slowly(Operation::Set, self.inner.set(key, value, options))
-            .await
+        self.slowly(Operation::Set, self.inner.set(key, value, options)).await
     }
 
     async fn remove(&self, key: &str) -> Result<()> {
@@ -184,26 +172,22 @@ impl<S: CacheStore> CacheStore for SlowStore<S> {
     }
 
     async fn get_many(&self, keys: &[&str]) -> Vec<Result<Option<Entry<S::Value>>>> {
-        self.slowly(Operation::GetMany, self.inner.get_many(keys))
-            .await
+        self.slowly(Operation::GetMany, self.inner.get_many(keys)).await
     }
 
     async fn set_many(
         &self,
         entries: Vec<(&str, Option<S::Value>, SetOptions)>,
     ) -> Vec<Result<()>> {
-        self.slowly(Operation::SetMany, self.inner.set_many(entries))
-            .await
+        self.slowly(Operation::SetMany, self.inner.set_many(entries)).await
     }
 
     async fn remove_many(&self, keys: &[&str]) -> Result<()> {
-        self.slowly(Operation::RemoveMany, self.inner.remove_many(keys))
-            .await
+        self.slowly(Operation::RemoveMany, self.inner.remove_many(keys)).await
     }
 
     async fn remove_prefix(&self, prefix: &str) -> Result<()> {
-        self.slowly(Operation::RemovePrefix, self.inner.remove_prefix(prefix))
-            .await
+        self.slowly(Operation::RemovePrefix, self.inner.remove_prefix(prefix)).await
     }
 
     async fn clear(&self) -> Result<()> {
@@ -211,8 +195,7 @@ impl<S: CacheStore> CacheStore for SlowStore<S> {
     }
 
     async fn claim(&self, key: &str, options: ClaimOptions) -> Result<Claim<S::Value>> {
-        self.slowly(Operation::Claim, self.inner.claim(key, options))
-            .await
+        self.slowly(Operation::Claim, self.inner.claim(key, options)).await
     }
 
     async fn fill(
@@ -221,13 +204,11 @@ impl<S: CacheStore> CacheStore for SlowStore<S> {
         value: Option<S::Value>,
         options: SetOptions,
     ) -> Result<Fill> {
-        self.slowly(Operation::Fill, self.inner.fill(lease, value, options))
-            .await
+        self.slowly(Operation::Fill, self.inner.fill(lease, value, options)).await
     }
 
-    async fn release(&self, lease: Lease) -> Result<()> {
-        self.slowly(Operation::Release, self.inner.release(lease))
-            .await
+    async fn release(&self, lease: Lease) -> Result<bool> {
+        self.slowly(Operation::Release, self.inner.release(lease)).await
     }
 
     fn capabilities(&self) -> Capabilities {
@@ -237,9 +218,6 @@ impl<S: CacheStore> CacheStore for SlowStore<S> {
 
 impl<S> Clone for SlowStore<S> {
     fn clone(&self) -> Self {
-        Self {
-            inner: Arc::clone(&self.inner),
-            script: Arc::clone(&self.script),
-        }
+        Self { inner: Arc::clone(&self.inner), script: Arc::clone(&self.script) }
     }
 }

@@ -27,10 +27,7 @@ async fn an_operation_whose_answer_is_lost_is_done() {
     let store = FailingStore::new(model());
     store.lose_answers(Operation::Set);
     assert!(store.put("a", 1, HOUR).await.is_err());
-    assert_eq!(
-        store.value("a").await.expect("get is not in the script"),
-        Some(1)
-    );
+    assert_eq!(store.value("a").await.expect("get is not in the script"), Some(1));
 }
 
 #[tokio::test]
@@ -66,10 +63,7 @@ async fn an_operation_held_before_the_store_is_not_done_until_it_is_let_through(
 
     gate.open();
     second.await.expect("no panic").expect("the model");
-    store
-        .put("a", 3, HOUR)
-        .await
-        .expect("an open gate stays open");
+    store.put("a", 3, HOUR).await.expect("an open gate stays open");
     assert_eq!(store.value("a").await.expect("the model"), Some(3));
 }
 
@@ -88,24 +82,13 @@ async fn calls_are_recorded_in_their_order() {
 
     let store = RecordingStore::new(model());
     let options = SetOptions::forever();
-    store
-        .set("a", Some(1), options.clone())
-        .await
-        .expect("the model");
-    store
-        .set_many(vec![("b", Some(2), options.clone())])
-        .await
-        .pop();
+    store.set("a", Some(1), options.clone()).await.expect("the model");
+    store.set_many(vec![("b", Some(2), options.clone())]).await.pop();
     store.get("a").await.expect("the model");
     store.get_many(&["a", "b"]).await.pop();
     for key in ["c", "d"] {
-        let claim = store
-            .claim(key, crate::ClaimOptions::new(HOUR))
-            .await
-            .expect("the model");
-        let crate::Claim::Granted(lease) = claim else {
-            panic!("{claim:?}")
-        };
+        let claim = store.claim(key, crate::ClaimOptions::new(HOUR)).await.expect("the model");
+        let crate::Claim::Granted(lease) = claim else { panic!("{claim:?}") };
         if key == "c" {
             let fill = store.fill(lease, Some(3), options.clone()).await;
             assert_eq!(fill.expect("the model"), crate::Fill::Stored);

@@ -51,10 +51,7 @@ pub(super) async fn a_dropped_removal_is_done_or_not_done<S: Comparable>(s: Subj
         dropped(s.store().remove_prefix("c")).await;
         for key in keys {
             if let Some(entry) = s.store().get(key).await? {
-                ensure!(
-                    entry.value() == Some(&s.sample(number)),
-                    "the removal left {entry:?}"
-                );
+                ensure!(entry.value() == Some(&s.sample(number)), "the removal left {entry:?}");
             }
         }
         s.holds("d", number).await?;
@@ -77,25 +74,15 @@ pub(super) async fn a_dropped_claim_ends_by_itself<S: Comparable>(s: Subject<S>)
 pub(super) async fn a_dropped_fill_is_done_or_not_done<S: Comparable>(s: Subject<S>) -> Kept {
     for number in 1..20 {
         let lease = s.lease(KEY).await?;
-        dropped(
-            s.store()
-                .fill(lease.clone(), Some(s.sample(number)), s.lasting()),
-        )
-        .await;
+        dropped(s.store().fill(lease.clone(), Some(s.sample(number)), s.lasting())).await;
         s.settle().await;
         match s.store().claim(KEY, s.claiming()).await? {
             Claim::Found(entry) => {
-                ensure!(
-                    entry.value() == Some(&s.sample(number)),
-                    "the fill left {entry:?}"
-                );
+                ensure!(entry.value() == Some(&s.sample(number)), "the fill left {entry:?}");
             }
             Claim::Granted(_) => {}
             Claim::Held { .. } => {
-                let fill = s
-                    .store()
-                    .fill(lease, Some(s.sample(0)), s.lasting())
-                    .await?;
+                let fill = s.store().fill(lease, Some(s.sample(0)), s.lasting()).await?;
                 ensure!(fill == Fill::Stored, "the lease is neither over nor good");
             }
         }
@@ -120,14 +107,8 @@ impl<S: Comparable> Subject<S> {
         self.store().remove("works").await?;
         self.misses("works").await?;
         let lease = self.lease("works").await?;
-        let fill = self
-            .store()
-            .fill(lease, Some(self.sample(2)), self.lasting())
-            .await?;
-        ensure!(
-            fill == Fill::Stored,
-            "a fill is {fill:?} after others were dropped"
-        );
+        let fill = self.store().fill(lease, Some(self.sample(2)), self.lasting()).await?;
+        ensure!(fill == Fill::Stored, "a fill is {fill:?} after others were dropped");
         self.holds("works", 2).await?;
         Ok(())
     }

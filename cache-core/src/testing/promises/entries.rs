@@ -44,10 +44,7 @@ pub(super) async fn a_negative_entry_is_replaced_by_a_value<S: Comparable>(s: Su
     s.put(KEY, 1).await?;
     s.holds(KEY, 1).await?;
     s.store().set(KEY, None, s.lasting()).await?;
-    ensure!(
-        s.entry(KEY).await?.is_negative(),
-        "the value was not replaced by a negative entry"
-    );
+    ensure!(s.entry(KEY).await?.is_negative(), "the value was not replaced by a negative entry");
     Ok(())
 }
 
@@ -117,10 +114,7 @@ pub(super) async fn every_write_has_a_version_of_its_own<S: Comparable>(s: Subje
     for _ in 0..3 {
         s.put(KEY, 1).await?;
         let (version, again) = (s.entry(KEY).await?.version(), s.entry(KEY).await?.version());
-        ensure!(
-            version == again,
-            "two reads of one write have versions {version:?} and {again:?}"
-        );
+        ensure!(version == again, "two reads of one write have versions {version:?} and {again:?}");
         versions.push(version);
     }
     s.store().remove(KEY).await?;
@@ -129,31 +123,20 @@ pub(super) async fn every_write_has_a_version_of_its_own<S: Comparable>(s: Subje
 
     if !s.store().capabilities().versioned {
         let unknown = versions.iter().all(|version| *version == Version::UNKNOWN);
-        ensure!(
-            unknown,
-            "a store with versioned = false has the versions {versions:?}"
-        );
+        ensure!(unknown, "a store with versioned = false has the versions {versions:?}");
         return Ok(());
     }
     for (i, version) in versions.iter().enumerate() {
         ensure!(*version != Version::UNKNOWN, "a version is unknown");
-        ensure!(
-            !versions[..i].contains(version),
-            "two of the versions {versions:?} are the same"
-        );
+        ensure!(!versions[..i].contains(version), "two of the versions {versions:?} are the same");
     }
     Ok(())
 }
 
 /// Two writers, each with a lifetime of its own, and a reader that must never see them mixed.
 pub(super) async fn value_and_lifetime_are_replaced_together<S: Comparable>(s: Subject<S>) -> Kept {
-    let writes = [
-        (1, SetOptions::ttl(s.long())),
-        (2, SetOptions::ttl(s.long() * 10)),
-    ];
-    s.store()
-        .set(KEY, Some(s.sample(1)), writes[0].1.clone())
-        .await?;
+    let writes = [(1, SetOptions::ttl(s.long())), (2, SetOptions::ttl(s.long() * 10))];
+    s.store().set(KEY, Some(s.sample(1)), writes[0].1.clone()).await?;
     let done = AtomicBool::new(false);
 
     let writers = writes.each_ref().map(|(number, options)| {
@@ -161,9 +144,7 @@ pub(super) async fn value_and_lifetime_are_replaced_together<S: Comparable>(s: S
         let options = options.clone();
         tokio::spawn(async move {
             for _ in 0..100 {
-                store
-                    .set(KEY, Some(sample.clone()), options.clone())
-                    .await?;
+                store.set(KEY, Some(sample.clone()), options.clone()).await?;
                 task::yield_now().await;
             }
             crate::Result::<()>::Ok(())

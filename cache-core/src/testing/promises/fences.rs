@@ -5,10 +5,7 @@ use crate::{Claim, ClaimOptions, Fill};
 
 pub(super) async fn a_lease_fills_once<S: Comparable>(s: Subject<S>) -> Kept {
     let lease = s.lease(KEY).await?;
-    let fill = s
-        .store()
-        .fill(lease.clone(), Some(s.sample(1)), s.lasting())
-        .await?;
+    let fill = s.store().fill(lease.clone(), Some(s.sample(1)), s.lasting()).await?;
     ensure!(fill == Fill::Stored, "the fill was {fill:?}");
     s.refuses(lease).await?;
     s.still_holds_if_fenced(1).await
@@ -34,19 +31,10 @@ pub(super) async fn a_fill_after_a_prefix_removal_is_refused<S: Comparable>(s: S
         removed?;
         s.refuses_and_misses(KEY, lease).await?;
     } else {
-        ensure!(
-            removed.is_err(),
-            "remove_prefix works, of a store with prefix = false"
-        );
+        ensure!(removed.is_err(), "remove_prefix works, of a store with prefix = false");
     }
-    let fill = s
-        .store()
-        .fill(other, Some(s.sample(1)), s.lasting())
-        .await?;
-    ensure!(
-        fill == Fill::Stored,
-        "the removal took the lease on a key with another prefix"
-    );
+    let fill = s.store().fill(other, Some(s.sample(1)), s.lasting()).await?;
+    ensure!(fill == Fill::Stored, "the removal took the lease on a key with another prefix");
     Ok(())
 }
 
@@ -56,10 +44,7 @@ pub(super) async fn a_fill_after_a_clear_is_refused<S: Comparable>(s: Subject<S>
     if s.store().capabilities().prefix {
         cleared?;
     } else if cleared.is_err() {
-        let fill = s
-            .store()
-            .fill(lease, Some(s.sample(1)), s.lasting())
-            .await?;
+        let fill = s.store().fill(lease, Some(s.sample(1)), s.lasting()).await?;
         ensure!(fill == Fill::Stored, "a clear that failed took the lease");
         return Ok(());
     }
@@ -75,10 +60,8 @@ pub(super) async fn a_fill_after_a_write_is_refused<S: Comparable>(s: Subject<S>
 
 pub(super) async fn a_fill_after_a_bulk_write_is_refused<S: Comparable>(s: Subject<S>) -> Kept {
     let lease = s.lease(KEY).await?;
-    let entries = vec![
-        ("another", Some(s.sample(2)), s.lasting()),
-        (KEY, Some(s.sample(1)), s.lasting()),
-    ];
+    let entries =
+        vec![("another", Some(s.sample(2)), s.lasting()), (KEY, Some(s.sample(1)), s.lasting())];
     for result in s.store().set_many(entries).await {
         result?;
     }
@@ -121,17 +104,11 @@ pub(super) async fn a_lost_lease_does_not_disturb_the_next_one<S: Comparable>(
     s.store().release(lost.clone()).await?;
     if s.store().capabilities().fenced {
         let claim = s.store().claim(KEY, s.claiming()).await?;
-        ensure!(
-            matches!(claim, Claim::Held { .. }),
-            "the lost lease released the next one"
-        );
+        ensure!(matches!(claim, Claim::Held { .. }), "the lost lease released the next one");
         ensure!(lease != lost, "two leases are the same: {lease:?}");
         s.refuses_and_misses(KEY, lost).await?;
     }
-    let fill = s
-        .store()
-        .fill(lease, Some(s.sample(1)), s.lasting())
-        .await?;
+    let fill = s.store().fill(lease, Some(s.sample(1)), s.lasting()).await?;
     ensure!(fill == Fill::Stored, "the lost lease ended the next one");
     s.holds(KEY, 1).await?;
     Ok(())
@@ -144,4 +121,20 @@ impl<S: Comparable> Subject<S> {
         }
         Ok(())
     }
+}
+
+pub(super) async fn a_release_tells_whether_the_lease_has_held<S: Comparable>(
+    s: Subject<S>,
+) -> Kept {
+    let lease = s.lease(KEY).await?;
+    ensure!(s.store().release(lease).await?, "the lease is said to be lost, and was not");
+    let fenced = s.store().capabilities().fenced;
+    let lease = s.lease(KEY).await?;
+    s.store().remove(KEY).await?;
+    let held = s.store().release(lease).await?;
+    ensure!(
+        held != fenced,
+        "after a removal the lease is said to have held = {held}, of a store with fenced = {fenced}"
+    );
+    Ok(())
 }

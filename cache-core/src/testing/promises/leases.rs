@@ -20,10 +20,7 @@ pub(super) async fn a_claim_on_an_entry_finds_it<S: Comparable>(s: Subject<S>) -
         match s.store().claim(key, s.claiming()).await? {
             Claim::Found(entry) => {
                 let expected = expected.map(|number| s.sample(number));
-                ensure!(
-                    entry.into_value() == expected,
-                    "another entry was found under {key:?}"
-                );
+                ensure!(entry.into_value() == expected, "another entry was found under {key:?}");
             }
             other => ensure!(false, "the claim on the entry {key:?} is {other:?}"),
         }
@@ -54,10 +51,7 @@ pub(super) async fn leases_on_different_keys_are_independent<S: Comparable>(s: S
     s.store().release(a).await?;
     s.holds_lease("b", s.long()).await?;
     let fill = s.store().fill(b, Some(s.sample(1)), s.lasting()).await?;
-    ensure!(
-        fill == Fill::Stored,
-        "the release of another key's lease has ended this one"
-    );
+    ensure!(fill == Fill::Stored, "the release of another key's lease has ended this one");
     s.holds("b", 1).await?;
     s.misses("a").await
 }
@@ -105,15 +99,11 @@ pub(super) async fn a_lease_ends_by_itself<S: Comparable>(s: Subject<S>) -> Kept
     let _lost = granted(s.store().claim(KEY, ClaimOptions::new(life)).await?)?;
     let after = s.now();
     if s.store().capabilities().fenced {
-        s.pass(life - Duration::from_millis(1) - s.tolerance())
-            .await;
+        s.pass(life - Duration::from_millis(1) - s.tolerance()).await;
         let claim = s.store().claim(KEY, s.claiming()).await?;
         if !matches!(claim, Claim::Held { .. }) {
             let age = s.now() - before;
-            ensure!(
-                age + s.tolerance() >= life,
-                "the lease has ended after {age:?}, of {life:?}"
-            );
+            ensure!(age + s.tolerance() >= life, "the lease has ended after {age:?}, of {life:?}");
             return Ok(());
         }
     }
@@ -128,10 +118,7 @@ pub(super) async fn a_released_lease_lets_the_next_claim_in<S: Comparable>(s: Su
         s.store().release(lease).await?;
         s.misses(KEY).await?;
         let lease = s.lease(KEY).await?;
-        let fill = s
-            .store()
-            .fill(lease, Some(s.sample(number)), s.lasting())
-            .await?;
+        let fill = s.store().fill(lease, Some(s.sample(number)), s.lasting()).await?;
         ensure!(fill == Fill::Stored, "the fill after a release is refused");
         s.holds(KEY, number).await?;
         s.store().remove(KEY).await?;
@@ -141,31 +128,19 @@ pub(super) async fn a_released_lease_lets_the_next_claim_in<S: Comparable>(s: Su
 
 pub(super) async fn a_fill_stores_value_and_lifetime<S: Comparable>(s: Subject<S>) -> Kept {
     let load_time = LoadTime::from(Duration::from_millis(1234));
-    let options = SetOptions::ttl(s.units(3))
-        .stale_for(s.long())
-        .with_load_time(load_time);
+    let options = SetOptions::ttl(s.units(3)).stale_for(s.long()).with_load_time(load_time);
     let lease = s.lease(KEY).await?;
     let fill = s.store().fill(lease, Some(s.sample(1)), options).await?;
     ensure!(fill == Fill::Stored, "the fill was {fill:?}");
     let entry = s.holds(KEY, 1).await?;
-    ensure!(
-        entry.load_time() == load_time,
-        "the load time is {:?}",
-        entry.load_time()
-    );
+    ensure!(entry.load_time() == load_time, "the load time is {:?}", entry.load_time());
     s.pass(s.units(3) + s.tolerance()).await;
-    ensure!(
-        !s.holds(KEY, 1).await?.is_fresh(),
-        "fresh after its lifetime"
-    );
+    ensure!(!s.holds(KEY, 1).await?.is_fresh(), "fresh after its lifetime");
 
     let lease = s.lease("none").await?;
     let fill = s.store().fill(lease, None, s.lasting()).await?;
     ensure!(fill == Fill::Stored, "the negative fill was {fill:?}");
-    ensure!(
-        s.entry("none").await?.is_negative(),
-        "the negative entry has a value"
-    );
+    ensure!(s.entry("none").await?.is_negative(), "the negative entry has a value");
     Ok(())
 }
 
@@ -176,10 +151,7 @@ pub(super) async fn a_fill_with_a_lifetime_of_zero_is_refused_and_ends_the_lease
     let zero = SetOptions::ttl(Duration::ZERO);
     match s.store().fill(lease, Some(s.sample(1)), zero).await {
         Ok(fill) => ensure!(false, "the fill was {fill:?}"),
-        Err(error) => ensure!(
-            error.kind() == ErrorKind::InvalidOption,
-            "the error is: {error}"
-        ),
+        Err(error) => ensure!(error.kind() == ErrorKind::InvalidOption, "the error is: {error}"),
     }
     s.misses(KEY).await?;
     let _lease = s.lease(KEY).await?;
@@ -199,10 +171,7 @@ impl<S: Comparable> Subject<S> {
                 );
             }
             Claim::Granted(_) if !fenced => {}
-            other => ensure!(
-                false,
-                "the claim is {other:?}, of a store with fenced = {fenced}"
-            ),
+            other => ensure!(false, "the claim is {other:?}, of a store with fenced = {fenced}"),
         }
         Ok(())
     }

@@ -6,8 +6,7 @@ use crate::{ErrorKind, LoadTime, SetOptions};
 const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
 
 pub(super) async fn an_entry_is_fresh_then_stale_then_gone<S: Comparable>(s: Subject<S>) -> Kept {
-    s.lives_as_set(&SetOptions::ttl(s.units(4)).stale_for(s.units(4)))
-        .await
+    s.lives_as_set(&SetOptions::ttl(s.units(4)).stale_for(s.units(4))).await
 }
 
 pub(super) async fn an_entry_without_a_stale_time_is_gone_when_it_is_not_fresh<S: Comparable>(
@@ -17,32 +16,24 @@ pub(super) async fn an_entry_without_a_stale_time_is_gone_when_it_is_not_fresh<S
 }
 
 pub(super) async fn a_lifetime_can_be_stale_from_its_start<S: Comparable>(s: Subject<S>) -> Kept {
-    s.lives_as_set(&SetOptions::ttl(Duration::ZERO).stale_for(s.units(4)))
-        .await
+    s.lives_as_set(&SetOptions::ttl(Duration::ZERO).stale_for(s.units(4))).await
 }
 
 pub(super) async fn set_replaces_a_long_lifetime_by_a_short_one<S: Comparable>(
     s: Subject<S>,
 ) -> Kept {
-    s.store()
-        .set(KEY, Some(s.sample(2)), s.lasting().stale_for(s.long()))
-        .await?;
+    s.store().set(KEY, Some(s.sample(2)), s.lasting().stale_for(s.long())).await?;
     s.lives_as_set(&SetOptions::ttl(s.units(2))).await
 }
 
 pub(super) async fn set_replaces_a_short_lifetime_by_a_long_one<S: Comparable>(
     s: Subject<S>,
 ) -> Kept {
-    s.store()
-        .set(KEY, Some(s.sample(2)), SetOptions::ttl(s.units(2)))
-        .await?;
+    s.store().set(KEY, Some(s.sample(2)), SetOptions::ttl(s.units(2))).await?;
     s.put(KEY, 1).await?;
     s.pass(s.units(2) + s.tolerance()).await;
     let entry = s.holds(KEY, 1).await?;
-    ensure!(
-        entry.is_fresh(),
-        "the entry is stale when the replaced one would have ended"
-    );
+    ensure!(entry.is_fresh(), "the entry is stale when the replaced one would have ended");
     Ok(())
 }
 
@@ -53,11 +44,7 @@ pub(super) async fn a_lifetime_of_zero_is_refused_and_changes_nothing<S: Compara
         if let Some(number) = before {
             s.put(KEY, number).await?;
         }
-        match s
-            .store()
-            .set(KEY, Some(s.sample(2)), SetOptions::ttl(Duration::ZERO))
-            .await
-        {
+        match s.store().set(KEY, Some(s.sample(2)), SetOptions::ttl(Duration::ZERO)).await {
             Ok(()) => ensure!(false, "a lifetime of zero was accepted"),
             Err(error) => ensure!(
                 error.kind() == ErrorKind::InvalidOption,
@@ -98,14 +85,10 @@ pub(super) async fn a_huge_lifetime_is_accepted<S: Comparable>(s: Subject<S>) ->
     ];
     for lifetime in huge {
         let lasting = SetOptions::ttl(lifetime);
-        for options in [
-            lasting.clone(),
-            lasting.stale_for(lifetime),
-            s.lasting().stale_for(lifetime),
-        ] {
-            s.store()
-                .set(KEY, Some(s.sample(1)), options.clone())
-                .await?;
+        for options in
+            [lasting.clone(), lasting.stale_for(lifetime), s.lasting().stale_for(lifetime)]
+        {
+            s.store().set(KEY, Some(s.sample(1)), options.clone()).await?;
             let entry = s.holds(KEY, 1).await?;
             ensure!(entry.is_fresh(), "stale at once, of {options:?}");
             let left = entry.usable_for();
@@ -116,21 +99,11 @@ pub(super) async fn a_huge_lifetime_is_accepted<S: Comparable>(s: Subject<S>) ->
 }
 
 pub(super) async fn for_ever_does_not_end<S: Comparable>(s: Subject<S>) -> Kept {
-    s.store()
-        .set(KEY, Some(s.sample(1)), SetOptions::forever())
-        .await?;
-    s.pass(if s.is_manual() {
-        YEAR * 100
-    } else {
-        s.units(2)
-    })
-    .await;
+    s.store().set(KEY, Some(s.sample(1)), SetOptions::forever()).await?;
+    s.pass(if s.is_manual() { YEAR * 100 } else { s.units(2) }).await;
     let entry = s.holds(KEY, 1).await?;
     let left = (entry.fresh_for(), entry.usable_for());
-    ensure!(
-        left == (Duration::MAX, Duration::MAX),
-        "for ever is over in {left:?}"
-    );
+    ensure!(left == (Duration::MAX, Duration::MAX), "for ever is over in {left:?}");
     Ok(())
 }
 
@@ -140,10 +113,7 @@ pub(super) async fn the_load_time_travels_with_the_entry<S: Comparable>(s: Subje
         let options = s.lasting().with_load_time(load_time);
         s.store().set(KEY, Some(s.sample(1)), options).await?;
         let found = s.entry(KEY).await?.load_time();
-        ensure!(
-            found == load_time,
-            "set with a load time of {load_time:?}, read with {found:?}"
-        );
+        ensure!(found == load_time, "set with a load time of {load_time:?}, read with {found:?}");
     }
     Ok(())
 }
@@ -155,9 +125,7 @@ impl<S: Comparable> Subject<S> {
     /// the write and the read; so a machine that is too busy makes the test less strict, not fail.
     async fn lives_as_set(&self, options: &SetOptions) -> Kept {
         let before = self.now();
-        self.store()
-            .set(KEY, Some(self.sample(1)), options.clone())
-            .await?;
+        self.store().set(KEY, Some(self.sample(1)), options.clone()).await?;
         let after = self.now();
 
         let mut left = (Duration::MAX, Duration::MAX);
@@ -192,10 +160,7 @@ impl<S: Comparable> Subject<S> {
                     age.0,
                     age.1
                 );
-                ensure!(
-                    now <= set,
-                    "{what} for {now:?}, more than was set: {options:?}"
-                );
+                ensure!(now <= set, "{what} for {now:?}, more than was set: {options:?}");
                 ensure!(
                     now <= last.saturating_add(self.tolerance()),
                     "{what} for {now:?}, after it had been for {last:?}"

@@ -76,6 +76,7 @@ macro_rules! __store_promises {
             a_fill_after_a_bulk_write_is_refused
             a_fill_after_the_end_of_its_lease_is_refused
             a_fill_after_the_release_of_its_lease_is_refused
+            a_release_tells_whether_the_lease_has_held
             a_removal_lets_the_next_claim_in
             a_lost_lease_does_not_disturb_the_next_one
 
@@ -127,10 +128,7 @@ const KEY: &str = "key";
 impl<S: Comparable> Subject<S> {
     /// Stores the sample with this number for the whole test.
     async fn put(&self, key: &str, number: u32) -> Kept {
-        Ok(self
-            .store()
-            .set(key, Some(self.sample(number)), self.lasting())
-            .await?)
+        Ok(self.store().set(key, Some(self.sample(number)), self.lasting()).await?)
     }
 
     /// The entry, which has to be there.
@@ -180,25 +178,15 @@ impl<S: Comparable> Subject<S> {
     async fn refuses(&self, lease: Lease) -> Kept {
         let fenced = self.store().capabilities().fenced;
         let expected = if fenced { Fill::Refused } else { Fill::Stored };
-        let fill = self
-            .store()
-            .fill(lease, Some(self.sample(99)), self.lasting())
-            .await?;
-        ensure!(
-            fill == expected,
-            "the fill was {fill:?}, of a store with fenced = {fenced}"
-        );
+        let fill = self.store().fill(lease, Some(self.sample(99)), self.lasting()).await?;
+        ensure!(fill == expected, "the fill was {fill:?}, of a store with fenced = {fenced}");
         Ok(())
     }
 
     /// As [`refuses`](Self::refuses), and nothing is under the key of a fenced store.
     async fn refuses_and_misses(&self, key: &str, lease: Lease) -> Kept {
         self.refuses(lease).await?;
-        if self.store().capabilities().fenced {
-            self.misses(key).await
-        } else {
-            Ok(())
-        }
+        if self.store().capabilities().fenced { self.misses(key).await } else { Ok(()) }
     }
 
     /// How long it still is until `end` after `from`.
@@ -217,9 +205,5 @@ fn granted<V: std::fmt::Debug>(claim: Claim<V>) -> Kept<Lease> {
 /// A key for a message: long ones are cut.
 fn short(key: &str) -> String {
     let shown: String = key.chars().take(40).collect();
-    if shown.len() == key.len() {
-        format!("{key:?}")
-    } else {
-        format!("{shown:?}...")
-    }
+    if shown.len() == key.len() { format!("{key:?}") } else { format!("{shown:?}...") }
 }

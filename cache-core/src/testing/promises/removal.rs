@@ -48,16 +48,11 @@ pub(super) async fn remove_prefix_removes_the_keys_that_begin_with_it<S: Compara
 ) -> Kept {
     for prefix in KEYS {
         s.put_keys().await?;
-        if !s
-            .removes_prefix(s.store().remove_prefix(prefix).await)
-            .await?
-        {
+        if !s.removes_prefix(s.store().remove_prefix(prefix).await).await? {
             return Ok(());
         }
         for key in KEYS.into_iter().filter(|key| key.starts_with(prefix)) {
-            s.misses(key)
-                .await
-                .map_err(|Broken(m)| Broken(format!("after {prefix:?}*: {m}")))?;
+            s.misses(key).await.map_err(|Broken(m)| Broken(format!("after {prefix:?}*: {m}")))?;
         }
     }
     Ok(())
@@ -66,10 +61,7 @@ pub(super) async fn remove_prefix_removes_the_keys_that_begin_with_it<S: Compara
 pub(super) async fn remove_prefix_keeps_all_other_keys<S: Comparable>(s: Subject<S>) -> Kept {
     for prefix in KEYS {
         s.put_keys().await?;
-        if !s
-            .removes_prefix(s.store().remove_prefix(prefix).await)
-            .await?
-        {
+        if !s.removes_prefix(s.store().remove_prefix(prefix).await).await? {
             return Ok(());
         }
         for (key, number) in KEYS.into_iter().zip(0..) {
