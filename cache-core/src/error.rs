@@ -16,7 +16,7 @@ pub enum ErrorKind {
     Unavailable,
     /// The store answered, and refused: wrong type, no permission, out of memory.
     Store,
-    /// A value could not be encoded. (Bytes that can't be decoded are a miss, not an error.)
+    /// A value could not be encoded, or bytes could not be decoded. (From a store, the latter is a miss.)
     Codec,
     /// A value, a key or an answer is over a configured limit.
     TooLarge,
@@ -43,7 +43,7 @@ impl ErrorKind {
         match self {
             Self::Unavailable => "the store is unavailable",
             Self::Store => "the store refused the operation",
-            Self::Codec => "a value could not be encoded",
+            Self::Codec => "a value could not be encoded or decoded",
             Self::TooLarge => "over the size limit",
             Self::Load => "the load failed",
             Self::LoaderPanicked => "the loader panicked",
