@@ -11,10 +11,10 @@ const TICK: Duration = Duration::from_millis(4);
 
 /// A monotonic clock for lifetimes, with a cheap coarse reading.
 ///
-/// Reading the time costs more than looking a key up in memory (about 30 ns against less than 1 ns for
-/// the coarse reading, on the machine of `benches/RESULTS.md`). So stores take the exact time when
-/// they write and the coarse time when they read: an entry may be seen up to one tick (4 ms, longer
-/// when the machine is too busy to run the ticking thread) after its end, never the other way round.
+/// Reading the time costs about half of a look-up in memory, the coarse reading next to nothing. So
+/// stores take the exact time when they write and the coarse time when they
+/// [answer at once](crate::CacheStore::get_now): an entry may be served for up to one tick after its
+/// end (4 ms, longer when the machine is too busy to run the ticking thread), but never ends early.
 ///
 /// The clock is monotonic: setting the wall clock changes nothing.
 ///

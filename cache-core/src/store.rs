@@ -103,6 +103,8 @@ pub trait CacheStore: Send + Sync + 'static {
     /// [`Poll::Pending`] from one that can't.
     ///
     /// A hit then costs no future. A store in this process overrides it, and so does a wrapper of one.
+    /// It may read a [coarse clock](crate::Clock), so lifetimes may be off by a tick; ask `get` for an
+    /// entry that is to be copied elsewhere.
     #[inline]
     fn get_now(&self, key: &str) -> Poll<Option<Entry<Self::Value>>> {
         let _ = key;

@@ -46,15 +46,25 @@ impl<V: Clone + Send + Sync + 'static, E: Engine<V>> Inner<V, E> {
         }
     }
 
+    /// The entry as it was at the last tick of the clock.
     // Always inlined, so that what a hit does not need of the entry is not even copied.
     #[inline(always)]
-    pub(crate) fn get(&self, key: &str) -> Option<Entry<V>> {
+    pub(crate) fn get_coarsely(&self, key: &str) -> Option<Entry<V>> {
+        self.get_at(key, self.clock.coarse())
+    }
+
+    /// The entry with what is left of its lifetime to the nanosecond, for those who copy it.
+    pub(crate) fn get_exactly(&self, key: &str) -> Option<Entry<V>> {
+        self.get_at(key, self.clock.now())
+    }
+
+    #[inline(always)]
+    fn get_at(&self, key: &str, now: Moment) -> Option<Entry<V>> {
         let slot = self.engine.get(key);
         if E::READS_EVICT {
             self.deliver();
         }
         let slot = slot?;
-        let now = self.clock.coarse();
         let entry = slot.seen(now);
         if entry.is_none() {
             self.forget_expired(key, now);

@@ -128,12 +128,12 @@ impl<V: Clone + Send + Sync + 'static, E: Engine<V>> CacheStore for Store<V, E> 
     type Value = V;
 
     async fn get(&self, key: &str) -> Result<Option<Entry<V>>> {
-        Ok(self.0.get(key))
+        Ok(self.0.get_exactly(key))
     }
 
     #[inline(always)]
     fn get_now(&self, key: &str) -> Poll<Option<Entry<V>>> {
-        Poll::Ready(self.0.get(key))
+        Poll::Ready(self.0.get_coarsely(key))
     }
 
     async fn set(&self, key: &str, value: Option<V>, options: SetOptions) -> Result<()> {

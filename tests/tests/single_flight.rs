@@ -272,7 +272,7 @@ async fn a_load_that_blocks_its_thread_loses_the_key_and_its_late_value_is_refus
             .get("7")
             .await
             .expect("memory answers")
-            .map(|e| e.into_value()),
+            .map(cache_core::Entry::into_value),
         Some(Some("late"))
     );
 }

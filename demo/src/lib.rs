@@ -1,1 +1,0 @@
-//! demo of the cache workspace.
