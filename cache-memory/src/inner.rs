@@ -254,7 +254,7 @@ mod tests {
         let met = inner.clock.coarse();
         inner.set("key", Some(2), &SetOptions::forever());
         inner.forget_expired("key", met);
-        assert_eq!(inner.get("key").and_then(Entry::into_value), Some(2));
+        assert_eq!(inner.get_exactly("key").and_then(Entry::into_value), Some(2));
     }
 
     #[test]
@@ -263,7 +263,7 @@ mod tests {
         let inner = inner(clock);
         inner.set("key", Some(1), &SetOptions::ttl(Duration::from_secs(1)));
         hands.advance(Duration::from_secs(1));
-        assert!(inner.get("key").is_none());
+        assert!(inner.get_exactly("key").is_none());
         assert_eq!(inner.engine.len(), 0);
     }
 }
