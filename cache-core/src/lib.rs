@@ -91,3 +91,8 @@ pub use observe::{Event, Latencies, Observer, Outcome, Silent, Snapshot, Stats};
 pub use options::ReadOptions;
 pub use store::{CacheStore, CacheStoreExt, Capabilities};
 pub use strategy::{CacheAside, ReadCache, ReadThrough};
+
+/// Runs the example of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
