@@ -12,14 +12,33 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::waits::Node;
-use crate::{Lease, Outcome, Result};
+use crate::{Error, Lease, Outcome, Result};
 
-/// What a load ends with; everybody who waits for it gets a copy.
+/// What a request, or a load that many requests share, ends with.
 #[derive(Clone)]
 pub(crate) struct Landing<V> {
     pub(crate) result: Result<Option<V>>,
     /// What it was for the caller that began the flight.
     pub(crate) outcome: Outcome,
+}
+
+impl<V> Landing<V> {
+    pub(crate) fn failed(error: Error) -> Self {
+        Self {
+            result: Err(error),
+            outcome: Outcome::Failed,
+        }
+    }
+
+    /// What it is for those who joined later.
+    pub(crate) fn shared(self) -> Self {
+        let outcome = if self.result.is_ok() {
+            Outcome::Coalesced
+        } else {
+            Outcome::Failed
+        };
+        Self { outcome, ..self }
+    }
 }
 
 /// The loads in progress of one cache, at most one per key.
@@ -67,7 +86,8 @@ struct State<V> {
 enum Stage<V> {
     Led,
     Vacant,
-    Landed(Landing<V>),
+    // In an `Arc`, because cloning a value is the user's code, which is not to run under the lock.
+    Landed(Arc<Landing<V>>),
 }
 
 /// A place on a flight.
@@ -271,7 +291,7 @@ impl<V> Lead<V> {
     /// Gives everybody the result. The flight ends when the lead is dropped; until then newcomers
     /// get the result as well.
     pub(crate) fn land(&self, landing: Landing<V>) {
-        self.0.flight.lock().stage = Stage::Landed(landing);
+        self.0.flight.lock().stage = Stage::Landed(Arc::new(landing));
         self.0.flight.changed.notify_waiters();
     }
 }
@@ -310,14 +330,14 @@ impl<V: Clone> Follow<V> {
     pub(crate) async fn wait(&self) -> Followed<V> {
         let landed = self.0.flight.wait(|state| match &state.stage {
             Stage::Led => None,
-            Stage::Landed(landing) => Some(Some(landing.clone())),
+            Stage::Landed(landing) => Some(Some(Arc::clone(landing))),
             Stage::Vacant => {
                 state.stage = Stage::Led;
                 Some(None)
             }
         });
         match landed.await {
-            Some(landing) => Followed::Landed(landing),
+            Some(landing) => Followed::Landed(Landing::clone(&landing)),
             None => {
                 let Place {
                     flights,

@@ -50,21 +50,23 @@ impl<V: Clone + Send + Sync + 'static, E: Engine<V>> Inner<V, E> {
     // Always inlined, so that what a hit does not need of the entry is not even copied.
     #[inline(always)]
     pub(crate) fn get_coarsely(&self, key: &str) -> Option<Entry<V>> {
-        self.get_at(key, self.clock.coarse())
+        self.get_at(key, || self.clock.coarse())
     }
 
     /// The entry with what is left of its lifetime to the nanosecond, for those who copy it.
     pub(crate) fn get_exactly(&self, key: &str) -> Option<Entry<V>> {
-        self.get_at(key, self.clock.now())
+        self.get_at(key, || self.clock.now())
     }
 
     #[inline(always)]
-    fn get_at(&self, key: &str, now: Moment) -> Option<Entry<V>> {
+    fn get_at(&self, key: &str, now: impl FnOnce() -> Moment) -> Option<Entry<V>> {
         let slot = self.engine.get(key);
         if E::READS_EVICT {
             self.deliver();
         }
         let slot = slot?;
+        // Not before the look-up, or an entry that was written in between would have too long to live.
+        let now = now();
         let entry = slot.seen(now);
         if entry.is_none() {
             self.forget_expired(key, now);

@@ -15,8 +15,8 @@ use super::{Ask, Engine, finish_or, hit};
 use crate::flight::{Landing, Lead};
 use crate::waits::Node;
 use crate::{
-    CacheKey, CacheStore, Claim, ClaimOptions, Entry, Error, ErrorKind, Event, Fill, Observer,
-    Outcome, Result, SetOptions,
+    CacheKey, CacheStore, Claim, ClaimOptions, Error, ErrorKind, Event, Fill, Observer, Outcome,
+    Result, SetOptions,
 };
 
 /// A key that is to be loaded, with the duty to do it.
@@ -171,7 +171,7 @@ impl<S: CacheStore, O: Observer> Engine<S, O> {
                 }
                 Ok(Claim::Held { retry_in }) => return Claimed::Held { retry_in },
                 Ok(Claim::Found(entry)) if entry.is_fresh() => {
-                    return Claimed::Landed(landing_of(entry));
+                    return Claimed::Landed(hit(entry));
                 }
                 // Stale, and another one than was seen: it is this one that is to be replaced. A store
                 // that refuses the version it has just told is not to keep us here.
@@ -182,10 +182,7 @@ impl<S: CacheStore, O: Observer> Engine<S, O> {
                 Err(error) => {
                     self.store_failed(&error);
                     return if self.options.fails_closed {
-                        Claimed::Landed(Landing {
-                            result: Err(error),
-                            outcome: Outcome::Failed,
-                        })
+                        Claimed::Landed(Landing::failed(error))
                     } else {
                         Claimed::Free
                     };
@@ -271,14 +268,6 @@ enum Claimed<V> {
     Held {
         retry_in: std::time::Duration,
     },
-}
-
-fn landing_of<V>(entry: Entry<V>) -> Landing<V> {
-    let outcome = hit(&entry);
-    Landing {
-        result: Ok(entry.into_value()),
-        outcome,
-    }
 }
 
 /// The answers of a batch loader by the spelling of their keys, so that neither their order nor

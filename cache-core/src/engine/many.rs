@@ -8,14 +8,11 @@ use std::sync::Arc;
 use futures_util::future::join_all;
 
 use super::lead::Led;
-use super::read::{runtime, shared};
-use super::{Ask, Engine, Missing, hit, load_error};
-use crate::flight::{Follow, Followed, Seat};
-use crate::{
-    BatchLoader, BoxError, CacheKey, CacheStore, Error, ErrorKind, Key, Observer, Outcome, Result,
-};
+use super::read::{gone, runtime};
+use super::{Ask, Engine, Missing, Seen, load_error};
+use crate::flight::{Follow, Followed, Landing, Lead, Seat};
+use crate::{BatchLoader, BoxError, CacheKey, CacheStore, Key, Observer, Result};
 
-type Answer<V> = (Result<Option<V>>, Outcome);
 type Launched<'a> = Pin<Box<dyn Future<Output = Result<()>> + Send + 'a>>;
 
 impl<S: CacheStore, O: Observer> Engine<S, O> {
@@ -80,77 +77,61 @@ impl<S: CacheStore, O: Observer> Engine<S, O> {
             began: None,
             count: keys.len(),
         };
-        // A key may occur twice; it is asked for once.
-        let mut positions = HashMap::with_capacity(keys.len());
-        let mut unique: Vec<(&K, Key<'_>)> = Vec::with_capacity(keys.len());
-        let places: Vec<usize> = keys
-            .iter()
-            .map(|key| {
-                let spelled = key.key();
-                *positions.entry(spelled.clone()).or_insert_with(|| {
-                    unique.push((key, spelled));
-                    unique.len() - 1
-                })
-            })
-            .collect();
-
+        let (unique, places) = unique(keys);
         let spelled: Vec<&str> = unique.iter().map(|(_, spelled)| &**spelled).collect();
         let mut found = self.store.get_many(&spelled).await.into_iter();
-        let mut answers: Vec<Option<Answer<S::Value>>> = Vec::with_capacity(unique.len());
-        let (mut led, mut followed) = (Vec::new(), Vec::new());
+
+        let mut answers: Vec<Option<Landing<S::Value>>> = Vec::with_capacity(unique.len());
+        let (mut led, mut open) = (Vec::new(), Vec::new());
         for (at, (key, spelled)) in unique.iter().enumerate() {
             let found = found.next().unwrap_or(Ok(None));
-            answers.push(match (found, at) {
-                (Ok(Some(entry)), _) if entry.is_fresh() => {
-                    let outcome = hit(&entry);
-                    Some((Ok(entry.into_value()), outcome))
-                }
-                (found, at) => match self.ask(&found) {
-                    Err(error) => Some((Err(error), Outcome::Failed)),
-                    Ok(ask) => {
-                        match self.flights.join(&spelled.to_smol()) {
-                            Seat::Lead(lead) => led.push((
-                                at,
-                                Led {
-                                    lead,
-                                    ask,
-                                    key: (*key).clone(),
-                                },
-                            )),
-                            Seat::Follow(follow) => followed.push((at, ask, follow)),
-                        }
-                        None
+            answers.push(match self.seen(found) {
+                Seen::Answer(answer) => Some(answer),
+                Seen::Ask(ask) => {
+                    match self.flights.join(&spelled.to_smol()) {
+                        Seat::Lead(lead) => led.push((
+                            at,
+                            Led {
+                                lead,
+                                ask,
+                                key: (*key).clone(),
+                            },
+                        )),
+                        Seat::Follow(follow) => open.push(Open {
+                            at,
+                            ask,
+                            follow,
+                            mine: false,
+                        }),
                     }
-                },
+                    None
+                }
             });
         }
-
-        // Each round answers every key that is still open or hands this caller its lead, which happens
-        // only when the caller that led it has gone away.
-        while !led.is_empty() || !followed.is_empty() {
-            let (mine, leads): (Vec<_>, Vec<_>) = led
-                .drain(..)
-                .map(|(at, led)| ((at, led.ask, led.lead.follow(), true), led))
-                .unzip();
-            let others = followed
-                .drain(..)
-                .map(|(at, ask, follow)| (at, ask, follow, false));
-            let waiting: Vec<_> = mine.into_iter().chain(others).collect();
-            if !leads.is_empty()
-                && let Err(error) = launch(leads).await
-            {
-                for (at, ..) in waiting.iter().filter(|(.., mine)| *mine) {
-                    answers[*at] = Some((Err(error.clone()), Outcome::Failed));
-                }
+        // Each round answers every open key, or hands this caller its lead, which happens only when
+        // the caller that led it has gone away.
+        while !led.is_empty() || !open.is_empty() {
+            let mut leads = Vec::with_capacity(led.len());
+            for (at, led) in led.drain(..) {
+                open.push(Open {
+                    at,
+                    ask: led.ask,
+                    follow: led.lead.follow(),
+                    mine: true,
+                });
+                leads.push(led);
             }
-            let open = waiting
-                .into_iter()
-                .filter(|(at, ..)| answers[*at].is_none());
-            let waited = join_all(open.map(|place| self.answer(place))).await;
-            for (at, ask, answer) in waited {
+            let launched = if leads.is_empty() {
+                Ok(())
+            } else {
+                launch(leads).await
+            };
+            let waited =
+                join_all(open.drain(..).map(|open| self.wait(open, launched.clone()))).await;
+            for (at, answer) in waited {
                 match answer {
                     Ok(answer) => answers[at] = Some(answer),
-                    Err(lead) => led.push((
+                    Err((lead, ask)) => led.push((
                         at,
                         Led {
                             lead,
@@ -162,43 +143,63 @@ impl<S: CacheStore, O: Observer> Engine<S, O> {
             }
         }
 
-        let mut answers: Vec<Answer<S::Value>> = answers
-            .into_iter()
-            .map(|answer| answer.unwrap_or_else(|| (Ok(None), Outcome::Missed)))
-            .collect();
-        let results = places.into_iter().map(|at| {
-            let (result, outcome) = &mut answers[at];
-            missing.ended(*outcome);
-            result.clone()
-        });
-        results.collect()
+        let answers = places.into_iter().map(|at| answers[at].clone());
+        answers
+            .flatten()
+            .map(|answer| missing.ended(answer))
+            .collect()
     }
 
-    /// Waits for one key of many: its answer, or its lead.
-    async fn answer(
+    /// Waits for the answer to an open key, or for its lead.
+    async fn wait(
         &self,
-        (at, ask, follow, mine): (usize, Ask, Follow<S::Value>, bool),
-    ) -> (
-        usize,
-        Ask,
-        Result<Answer<S::Value>, crate::flight::Lead<S::Value>>,
-    ) {
+        Open {
+            at,
+            ask,
+            follow,
+            mine,
+        }: Open<S::Value>,
+        launched: Result<()>,
+    ) -> (usize, Result<Landing<S::Value>, (Lead<S::Value>, Ask)>) {
+        if mine && let Err(error) = launched {
+            return (at, Ok(Landing::failed(error)));
+        }
         let limit = if mine {
             self.flight_limit()
         } else {
             self.options.waits_for()
         };
         let answer = match self.follow(&follow, limit).await {
-            Ok(Followed::Landed(landing)) if mine => Ok((landing.result, landing.outcome)),
-            Ok(Followed::Landed(landing)) => Ok(shared(landing)),
-            Ok(Followed::Lead(lead)) if mine => {
-                drop(lead);
-                let error = Error::with_cause(ErrorKind::LoaderPanicked, "the load's task is gone");
-                Ok((Err(error), Outcome::Failed))
-            }
-            Ok(Followed::Lead(lead)) => Err(lead),
-            Err(error) => Ok((Err(error), Outcome::Failed)),
+            Ok(Followed::Landed(landing)) if mine => Ok(landing),
+            Ok(Followed::Landed(landing)) => Ok(landing.shared()),
+            Ok(Followed::Lead(lead)) if mine => Ok(gone(&lead)),
+            Ok(Followed::Lead(lead)) => Err((lead, ask)),
+            Err(error) => Ok(Landing::failed(error)),
         };
-        (at, ask, answer)
+        (at, answer)
     }
+}
+
+/// A key of many that somebody is loading.
+struct Open<V> {
+    at: usize,
+    ask: Ask,
+    follow: Follow<V>,
+    /// Whether this call has brought the load about.
+    mine: bool,
+}
+
+/// The keys without repetition, with their spellings, and which of them each key is.
+fn unique<K: CacheKey>(keys: &[K]) -> (Vec<(&K, Key<'_>)>, Vec<usize>) {
+    let mut positions = HashMap::with_capacity(keys.len());
+    let mut unique = Vec::with_capacity(keys.len());
+    let place = |key| {
+        let spelled = K::key(key);
+        *positions.entry(spelled.clone()).or_insert_with(|| {
+            unique.push((key, spelled));
+            unique.len() - 1
+        })
+    };
+    let places = keys.iter().map(place).collect();
+    (unique, places)
 }

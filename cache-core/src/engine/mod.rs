@@ -18,7 +18,7 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::time::{Instant, timeout};
 
-use crate::flight::{Flights, Follow, Followed};
+use crate::flight::{Flights, Follow, Followed, Landing};
 use crate::waits::Node;
 use crate::{
     BoxError, CacheStore, Entry, Error, ErrorKind, Event, Lease, Observer, Outcome, ReadOptions,
@@ -39,6 +39,13 @@ enum Ask {
     Claim { seen: Option<Version> },
     /// Nothing: it has just failed.
     Nothing,
+}
+
+enum Seen<V> {
+    /// The request is answered.
+    Answer(Landing<V>),
+    /// There is no fresh entry.
+    Ask(Ask),
 }
 
 impl<S: CacheStore, O: Observer> Engine<S, O> {
@@ -64,18 +71,20 @@ impl<S: CacheStore, O: Observer> Engine<S, O> {
         self.flights.len()
     }
 
-    /// What is to be done about a key that has no fresh entry.
-    fn ask(&self, found: &Result<Option<Entry<S::Value>>>) -> Result<Ask> {
+    /// What the answer of the store means for a request.
+    fn seen(&self, found: Result<Option<Entry<S::Value>>>) -> Seen<S::Value> {
         match found {
-            Ok(entry) => Ok(Ask::Claim {
-                seen: entry.as_ref().map(Entry::version),
-            }),
+            Ok(Some(entry)) if entry.is_fresh() => Seen::Answer(hit(entry)),
+            Ok(entry) => {
+                let seen = entry.as_ref().map(Entry::version);
+                Seen::Ask(Ask::Claim { seen })
+            }
             Err(error) => {
-                self.store_failed(error);
+                self.store_failed(&error);
                 if self.options.fails_closed {
-                    Err(error.clone())
+                    Seen::Answer(Landing::failed(error))
                 } else {
-                    Ok(Ask::Nothing)
+                    Seen::Ask(Ask::Nothing)
                 }
             }
         }
@@ -152,9 +161,10 @@ struct Missing<'a, S: CacheStore, O: Observer> {
 }
 
 impl<S: CacheStore, O: Observer> Missing<'_, S, O> {
-    fn ended(&mut self, outcome: Outcome) {
+    fn ended(&mut self, answer: Landing<S::Value>) -> Result<Option<S::Value>> {
         self.count -= 1;
-        self.engine.ended(outcome, self.began);
+        self.engine.ended(answer.outcome, self.began);
+        answer.result
     }
 }
 
@@ -166,12 +176,17 @@ impl<S: CacheStore, O: Observer> Drop for Missing<'_, S, O> {
     }
 }
 
-/// The outcome of a request that a fresh entry answers.
-fn hit<V>(entry: &Entry<V>) -> Outcome {
-    if entry.is_negative() {
+/// The answer that a fresh entry is.
+#[inline]
+fn hit<V>(entry: Entry<V>) -> Landing<V> {
+    let outcome = if entry.is_negative() {
         Outcome::Negative
     } else {
         Outcome::Hit
+    };
+    Landing {
+        result: Ok(entry.into_value()),
+        outcome,
     }
 }
 

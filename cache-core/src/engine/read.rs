@@ -9,7 +9,7 @@ use smol_str::SmolStr;
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 
-use super::{Ask, Engine, Missing, hit, load_error};
+use super::{Ask, Engine, Missing, Seen, hit, load_error};
 use crate::flight::{Followed, Landing, Lead, Seat};
 use crate::{
     BoxError, CacheKey, CacheStore, Entry, Error, ErrorKind, Key, Loader, Observer, Outcome, Result,
@@ -19,24 +19,19 @@ impl<S: CacheStore, O: Observer> Engine<S, O> {
     /// What the store has, and nothing more.
     pub(crate) async fn get(&self, key: &Key<'_>) -> Result<Option<S::Value>> {
         let began = self.began();
-        match self.store.get(&key.key()).await {
-            Ok(Some(entry)) if entry.is_fresh() => {
-                self.ended(hit(&entry), began);
-                Ok(entry.into_value())
-            }
-            found => {
-                let asked = self.ask(&found);
-                self.ended(
-                    if asked.is_ok() {
-                        Outcome::Missed
-                    } else {
-                        Outcome::Failed
-                    },
-                    began,
-                );
-                asked.map(|_| None)
-            }
-        }
+        let found = match self.store.get_now(key) {
+            Poll::Ready(found) => Ok(found),
+            Poll::Pending => self.store.get(key).await,
+        };
+        let answer = match self.seen(found) {
+            Seen::Answer(answer) => answer,
+            Seen::Ask(_) => Landing {
+                result: Ok(None),
+                outcome: Outcome::Missed,
+            },
+        };
+        self.ended(answer.outcome, began);
+        answer.result
     }
 
     /// 1. Ask the store.    2. On a miss, join the flight: one caller loads, the others wait.
@@ -112,7 +107,7 @@ impl<S: CacheStore, O: Observer> Engine<S, O> {
         load: impl FnOnce(Ask) -> Fut + Send,
     ) -> Result<Option<S::Value>>
     where
-        Fut: Future<Output = (Result<Option<S::Value>>, Outcome)> + Send,
+        Fut: Future<Output = Landing<S::Value>> + Send,
     {
         let mut missing = Missing {
             engine: self,
@@ -123,40 +118,22 @@ impl<S: CacheStore, O: Observer> Engine<S, O> {
             Poll::Ready(found) => Ok(found),
             Poll::Pending => self.store.get(key).await,
         };
-        let (result, outcome) = match found {
-            Ok(Some(entry)) if entry.is_fresh() => {
-                let outcome = hit(&entry);
-                (Ok(entry.into_value()), outcome)
-            }
-            found => match self.ask(&found) {
-                Ok(ask) => load(ask).await,
-                Err(error) => (Err(error), Outcome::Failed),
-            },
+        let answer = match self.seen(found) {
+            Seen::Answer(answer) => answer,
+            Seen::Ask(ask) => load(ask).await,
         };
-        missing.ended(outcome);
-        result
+        missing.ended(answer)
     }
 
-    async fn load_in_place<F, Fut>(
-        &self,
-        key: SmolStr,
-        ask: Ask,
-        load: F,
-    ) -> (Result<Option<S::Value>>, Outcome)
+    async fn load_in_place<F, Fut>(&self, key: SmolStr, ask: Ask, load: F) -> Landing<S::Value>
     where
         F: FnOnce() -> Fut + Send,
         Fut: Future<Output = Result<Option<S::Value>>> + Send,
     {
-        let lead = match self.flights.join(&key) {
-            Seat::Lead(lead) => lead,
-            Seat::Follow(follow) => match self.follow(&follow, self.options.waits_for()).await {
-                Ok(Followed::Landed(landing)) => return shared(landing),
-                Ok(Followed::Lead(lead)) => lead,
-                Err(error) => return (Err(error), Outcome::Failed),
-            },
-        };
-        let landing = self.lead(lead, ask, load).await;
-        (landing.result, landing.outcome)
+        match self.lead_or_landing(&key).await {
+            Ok(lead) => self.lead(lead, ask, load).await,
+            Err(landing) => landing,
+        }
     }
 
     async fn load_apart<K, L>(
@@ -165,58 +142,43 @@ impl<S: CacheStore, O: Observer> Engine<S, O> {
         ask: Ask,
         owned: K,
         loader: &Arc<L>,
-    ) -> (Result<Option<S::Value>>, Outcome)
+    ) -> Landing<S::Value>
     where
         K: Send + 'static,
-        O: Observer,
         L: Loader<K, Value = S::Value>,
     {
-        let lead = match self.flights.join(&key) {
-            Seat::Lead(lead) => lead,
-            Seat::Follow(follow) => match self.follow(&follow, self.options.waits_for()).await {
-                Ok(Followed::Landed(landing)) => return shared(landing),
-                Ok(Followed::Lead(lead)) => lead,
-                Err(error) => return (Err(error), Outcome::Failed),
-            },
+        let lead = match self.lead_or_landing(&key).await {
+            Ok(lead) => lead,
+            Err(landing) => return landing,
+        };
+        let runtime = match runtime() {
+            Ok(runtime) => runtime,
+            Err(error) => return Landing::failed(error),
         };
         let follow = lead.follow();
-        let result = match self.spawn_lead(lead, ask, owned, loader) {
-            Ok(()) => self.follow(&follow, self.flight_limit()).await,
-            Err(error) => Err(error),
-        };
-        match result {
-            Ok(Followed::Landed(landing)) => (landing.result, landing.outcome),
-            // The task ended without landing: its runtime shuts down, or the store panicked.
-            Ok(Followed::Lead(lead)) => {
-                let error = Error::with_cause(ErrorKind::LoaderPanicked, "the load's task is gone");
-                lead.land(Landing {
-                    result: Err(error.clone()),
-                    outcome: Outcome::Failed,
-                });
-                (Err(error), Outcome::Failed)
-            }
-            Err(error) => (Err(error), Outcome::Failed),
+        let (engine, loader) = (Arc::clone(self), Arc::clone(loader));
+        runtime.spawn(async move {
+            let load = || async { loader.load(owned).await.map_err(load_error) };
+            engine.lead(lead, ask, load).await;
+        });
+        match self.follow(&follow, self.flight_limit()).await {
+            Ok(Followed::Landed(landing)) => landing,
+            Ok(Followed::Lead(lead)) => gone(&lead),
+            Err(error) => Landing::failed(error),
         }
     }
 
-    fn spawn_lead<K, L>(
-        self: &Arc<Self>,
-        lead: Lead<S::Value>,
-        ask: Ask,
-        key: K,
-        loader: &Arc<L>,
-    ) -> Result<()>
-    where
-        K: Send + 'static,
-        O: Observer,
-        L: Loader<K, Value = S::Value>,
-    {
-        let (engine, loader) = (Arc::clone(self), Arc::clone(loader));
-        runtime()?.spawn(async move {
-            let load = || async { loader.load(key).await.map_err(load_error) };
-            engine.lead(lead, ask, load).await;
-        });
-        Ok(())
+    /// The lead of the key's load, or what somebody else's load has landed.
+    async fn lead_or_landing(&self, key: &SmolStr) -> Result<Lead<S::Value>, Landing<S::Value>> {
+        let follow = match self.flights.join(key) {
+            Seat::Lead(lead) => return Ok(lead),
+            Seat::Follow(follow) => follow,
+        };
+        match self.follow(&follow, self.options.waits_for()).await {
+            Ok(Followed::Lead(lead)) => Ok(lead),
+            Ok(Followed::Landed(landing)) => Err(landing.shared()),
+            Err(error) => Err(Landing::failed(error)),
+        }
     }
 }
 
@@ -253,8 +215,9 @@ where
             let began = this.engine.began();
             let glimpse = match this.engine.store.get_now(&this.key.key()) {
                 Poll::Ready(Some(entry)) if entry.is_fresh() => {
-                    this.engine.ended(hit(&entry), began);
-                    return Poll::Ready(Ok(entry.into_value()));
+                    let answer = hit(entry);
+                    this.engine.ended(answer.outcome, began);
+                    return Poll::Ready(answer.result);
                 }
                 glimpse => glimpse,
             };
@@ -273,12 +236,10 @@ pub(super) fn runtime() -> Result<Handle> {
     Handle::try_current().map_err(|e| Error::with_cause(ErrorKind::NoRuntime, e))
 }
 
-/// What a landing is for those who did not begin the flight.
-pub(super) fn shared<V>(landing: Landing<V>) -> (Result<Option<V>>, Outcome) {
-    let outcome = if landing.result.is_ok() {
-        Outcome::Coalesced
-    } else {
-        Outcome::Failed
-    };
-    (landing.result, outcome)
+/// Lands a flight whose task ended without landing it: its runtime shuts down, or the store panicked.
+pub(super) fn gone<V: Clone>(lead: &Lead<V>) -> Landing<V> {
+    let error = Error::with_cause(ErrorKind::LoaderPanicked, "the load's task is gone");
+    let landing = Landing::failed(error);
+    lead.land(landing.clone());
+    landing
 }
