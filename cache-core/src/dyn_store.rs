@@ -111,20 +111,13 @@ impl<S: CacheStore> DynCacheStore<S::Value> for S {
 ///
 /// ```
 /// use cache_core::{CacheStoreExt, SharedStore};
-/// # use cache_core::{CacheStore, Entry, Result, SetOptions};
-/// # struct Off;
-/// # impl CacheStore for Off {
-/// #     type Value = u32;
-/// #     async fn get(&self, _: &str) -> Result<Option<Entry<u32>>> { Ok(None) }
-/// #     async fn set(&self, _: &str, _: Option<u32>, _: SetOptions) -> Result<()> { Ok(()) }
-/// #     async fn remove(&self, _: &str) -> Result<()> { Ok(()) }
-/// # }
+/// use cache_memory::MemoryStore;
 ///
 /// struct App {
 ///     prices: SharedStore<u32>,
 /// }
 ///
-/// let app = App { prices: Off.shared() };
+/// let app = App { prices: MemoryStore::new(10_000).shared() };
 /// ```
 pub struct SharedStore<V>(Arc<dyn DynCacheStore<V>>);
 

@@ -1,1 +1,1 @@
-//! The Redis store for cache-core.
+//! Reserved for the Redis store of [`cache_core`]. There is nothing in it yet.

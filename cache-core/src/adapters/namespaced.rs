@@ -20,18 +20,16 @@ use crate::{
 /// Anywhere. Around the store that all share, it is decided once.
 ///
 /// ```
-/// # use cache_core::{CacheStore, Entry, Result, SetOptions};
-/// # struct Off;
-/// # impl CacheStore for Off {
-/// #     type Value = u32;
-/// #     async fn get(&self, _: &str) -> Result<Option<Entry<u32>>> { Ok(None) }
-/// #     async fn set(&self, _: &str, _: Option<u32>, _: SetOptions) -> Result<()> { Ok(()) }
-/// #     async fn remove(&self, _: &str) -> Result<()> { Ok(()) }
-/// # }
-/// # let store = Off;
 /// use cache_core::CacheStoreExt;
+/// use cache_memory::MemoryStore;
+/// use std::time::Duration;
 ///
-/// let products = store.namespaced("shop").namespaced("product"); // 42 is `shop:product:42`
+/// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+/// let store = MemoryStore::new(10_000);
+/// let prices = store.clone().namespaced("shop").namespaced("price");
+/// prices.put("42", 99, Duration::from_secs(60)).await?;
+/// assert_eq!(store.value("shop:price:42").await?, Some(99));
+/// # Ok::<(), cache_core::Error>(()) }).unwrap();
 /// ```
 #[derive(Clone, Debug)]
 pub struct Namespaced<S> {

@@ -17,22 +17,14 @@ const COUNTERS: usize = Counter::StoreErrors as usize + 1;
 /// you like; figures of all counters together are exact once no request is under way.
 ///
 /// ```
-/// # use cache_core::{CacheStore, Entry, Result, SetOptions};
-/// # struct Off;
-/// # impl CacheStore for Off {
-/// #     type Value = u32;
-/// #     async fn get(&self, _: &str) -> Result<Option<Entry<u32>>> { Ok(None) }
-/// #     async fn set(&self, _: &str, _: Option<u32>, _: SetOptions) -> Result<()> { Ok(()) }
-/// #     async fn remove(&self, _: &str) -> Result<()> { Ok(()) }
-/// # }
-/// # let store = Off;
 /// use cache_core::{CacheAside, ReadOptions, Stats};
+/// use cache_memory::MemoryStore;
 /// use std::{sync::Arc, time::Duration};
 ///
 /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
 /// let stats = Arc::new(Stats::default());
 /// let options = ReadOptions::ttl(Duration::from_secs(60)).observer(Arc::clone(&stats));
-/// let prices = CacheAside::new(store, options)?;
+/// let prices = CacheAside::new(MemoryStore::new(10_000), options)?;
 /// prices.get_or_load(&7, || async { Ok::<_, std::io::Error>(Some(99)) }).await?;
 ///
 /// let seen = stats.snapshot();

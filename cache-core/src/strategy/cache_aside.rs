@@ -23,26 +23,12 @@ use crate::{BoxError, CacheKey, CacheStore, Key, Observer, ReadOptions, Result, 
 /// takes over with its own load.
 ///
 /// ```
-/// # use cache_core::{CacheStore, Entry, Result, SetOptions};
-/// # #[derive(Default)]
-/// # struct Map(std::sync::Mutex<std::collections::HashMap<String, Option<String>>>);
-/// # impl CacheStore for Map {
-/// #     type Value = String;
-/// #     async fn get(&self, key: &str) -> Result<Option<Entry<String>>> {
-/// #         let value = self.0.lock().unwrap().get(key).cloned();
-/// #         Ok(value.map(|value| Entry::new(value, std::time::Duration::MAX, std::time::Duration::MAX)))
-/// #     }
-/// #     async fn set(&self, key: &str, value: Option<String>, _: SetOptions) -> Result<()> {
-/// #         self.0.lock().unwrap().insert(key.into(), value); Ok(())
-/// #     }
-/// #     async fn remove(&self, key: &str) -> Result<()> { self.0.lock().unwrap().remove(key); Ok(()) }
-/// # }
-/// # let store = Map::default();
 /// use cache_core::{CacheAside, ReadOptions};
+/// use cache_memory::MemoryStore;
 /// use std::{io, time::Duration};
 ///
 /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
-/// let names = CacheAside::new(store, ReadOptions::ttl(Duration::from_secs(60)))?;
+/// let names = CacheAside::new(MemoryStore::new(10_000), ReadOptions::ttl(Duration::from_secs(60)))?;
 ///
 /// let load = || async { Ok::<_, io::Error>(Some("Ada".to_owned())) };
 /// assert_eq!(names.get_or_load(&7, load).await?.as_deref(), Some("Ada"));

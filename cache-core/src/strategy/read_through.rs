@@ -20,21 +20,14 @@ use crate::{
 /// Clones share everything.
 ///
 /// ```
-/// # use cache_core::{CacheStore, Entry, Result, SetOptions};
-/// # struct Off;
-/// # impl CacheStore for Off {
-/// #     type Value = String;
-/// #     async fn get(&self, _: &str) -> Result<Option<Entry<String>>> { Ok(None) }
-/// #     async fn set(&self, _: &str, _: Option<String>, _: SetOptions) -> Result<()> { Ok(()) }
-/// #     async fn remove(&self, _: &str) -> Result<()> { Ok(()) }
-/// # }
-/// # let store = Off;
 /// use cache_core::{ReadOptions, ReadThrough};
+/// use cache_memory::MemoryStore;
 /// use std::{io, time::Duration};
 ///
 /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
 /// let load = |id: u64| async move { Ok::<_, io::Error>(Some(format!("user {id}"))) };
-/// let users = ReadThrough::new(store, load, ReadOptions::ttl(Duration::from_secs(60)))?;
+/// let options = ReadOptions::ttl(Duration::from_secs(60));
+/// let users = ReadThrough::new(MemoryStore::new(10_000), load, options)?;
 ///
 /// assert_eq!(users.get(&7).await?.as_deref(), Some("user 7"));
 /// users.invalidate(&7).await?; // after the source has changed
