@@ -43,10 +43,7 @@ impl<V: Clone + Send + Sync + 'static> CacheStore for MapStore<V> {
 
 impl<V> MapStore<V> {
     fn new(clock: Clock) -> Self {
-        Self {
-            clock,
-            entries: Mutex::default(),
-        }
+        Self { clock, entries: Mutex::default() }
     }
 
     fn entries(&self) -> MutexGuard<'_, Entries<V>> {
@@ -63,10 +60,7 @@ async fn main() -> Result<()> {
     println!("cache: {:?}", lengths.get("cache").await?);
     println!("entries: {}", lengths.store().entries().len());
     lengths.invalidate("cache").await?;
-    println!(
-        "after the invalidation: {}",
-        lengths.store().entries().len()
-    );
+    println!("after the invalidation: {}", lengths.store().entries().len());
     Ok(())
 }
 

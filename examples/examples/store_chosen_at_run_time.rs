@@ -25,9 +25,7 @@ fn store(name: &str) -> Result<SharedStore<Product>, String> {
     Ok(match name {
         "memory" => MemoryStore::new(10_000).shared(),
         "moka" => MokaStore::new(10_000).shared(),
-        "json" => MemoryStore::<Bytes>::new(10_000)
-            .encoded(Json::new())
-            .shared(),
+        "json" => MemoryStore::<Bytes>::new(10_000).encoded(Json::new()).shared(),
         // Without room it keeps nothing. Callers who come at once still share a load.
         "none" => MemoryStore::new(0).shared(),
         _ => return Err(format!("no store is called {name:?}: {CHOICES}")),
@@ -59,16 +57,8 @@ mod tests {
 
     #[tokio::test]
     async fn every_choice_but_none_keeps_what_it_is_given() {
-        let product = Product {
-            id: 7,
-            name: "seven".to_owned(),
-        };
-        for (name, keeps) in [
-            ("memory", true),
-            ("moka", true),
-            ("json", true),
-            ("none", false),
-        ] {
+        let product = Product { id: 7, name: "seven".to_owned() };
+        for (name, keeps) in [("memory", true), ("moka", true), ("json", true), ("none", false)] {
             let store = store(name).expect(name);
             let put = store.put("7", product.clone(), Duration::from_secs(60));
             put.await.expect(name);
@@ -79,10 +69,6 @@ mod tests {
 
     #[test]
     fn a_wrong_name_is_told_what_there_is() {
-        assert!(
-            store("reddis")
-                .unwrap_err()
-                .contains("memory, moka, json or none")
-        );
+        assert!(store("reddis").unwrap_err().contains("memory, moka, json or none"));
     }
 }
