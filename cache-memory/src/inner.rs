@@ -254,7 +254,10 @@ mod tests {
         let met = inner.clock.coarse();
         inner.set("key", Some(2), &SetOptions::forever());
         inner.forget_expired("key", met);
-        assert_eq!(inner.get_exactly("key").and_then(Entry::into_value), Some(2));
+        assert_eq!(
+            inner.get_exactly("key").and_then(Entry::into_value),
+            Some(2)
+        );
     }
 
     #[test]
