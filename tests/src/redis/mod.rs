@@ -36,13 +36,12 @@ pub async fn redis_url() -> String {
 /// A builder of stores on that server, for a service of its own, with limits so wide that a busy machine
 /// does not matter.
 pub async fn patient() -> RedisBuilder {
-    patient_at(&redis_url().await)
+    patient_at(&redis_url().await, &fresh_name())
 }
 
-/// As [`patient`], for the server at `url`.
-#[must_use]
-pub fn patient_at(url: &str) -> RedisBuilder {
-    RedisStore::builder(&fresh_name())
+/// As [`patient`], for the server at `url` and the service of this name.
+pub fn patient_at(url: &str, service: &str) -> RedisBuilder {
+    RedisStore::builder(service)
         .url(url)
         .operation_timeout(Duration::from_secs(20))
         .connect_timeout(Duration::from_secs(20))
