@@ -71,7 +71,7 @@ impl Inner {
         match value {
             Value::BulkString(bytes) => Ok(Some(Entry::new(Some(bytes.into()), left, left))),
             // Nothing, or another type.
-            other => self.entry(link, live, other),
+            other => self.entry(link, live, other, 0),
         }
     }
 

@@ -41,8 +41,12 @@ impl Inner {
         let answer = link.send(&live, &command, link.deadline()).await?;
         match link.accepted(&live, answer)? {
             Value::Array(values) if values.len() == keys.len() => {
+                // Reading the clock costs as much as decoding a header.
+                let now = live.clock.now();
                 let values = values.into_iter();
-                Ok(values.map(|value| self.entry(link, &live, value)).collect())
+                Ok(values
+                    .map(|value| self.entry(link, &live, value, now))
+                    .collect())
             }
             _ => Err(unexpected()),
         }

@@ -28,19 +28,20 @@ impl Inner {
         full.push_str(&self.settings.prefix);
         full.push_str(key);
         let value = gather::read(link, &live, full).await?;
-        self.entry(link, &live, value)
+        self.entry(link, &live, value, live.clock.now())
     }
 
-    /// What a slot holds.
+    /// What a slot holds at this time of the server.
     pub(crate) fn entry(
         &self,
         link: &Link,
         live: &Live,
         value: Value,
+        now: u64,
     ) -> Result<Option<Entry<Bytes>>> {
         match value {
             Value::Nil => Ok(None),
-            Value::BulkString(bytes) => Ok(self.decoded(bytes.into(), live.clock.now())),
+            Value::BulkString(bytes) => Ok(self.decoded(bytes.into(), now)),
             Value::ServerError(error) if error.code() == "WRONGTYPE" => {
                 self.undecodable.fetch_add(1, Ordering::Relaxed);
                 Ok(None)
@@ -50,7 +51,7 @@ impl Inner {
     }
 
     fn decoded(&self, bytes: Bytes, now: u64) -> Option<Entry<Bytes>> {
-        match slot::read(&bytes, now) {
+        match slot::read(bytes, now) {
             Slot::Entry(entry) => Some(entry),
             Slot::Empty => None,
             Slot::Foreign => {
