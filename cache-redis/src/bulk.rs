@@ -9,6 +9,7 @@ use smol_str::SmolStr;
 
 use crate::error::unexpected;
 use crate::link::{Link, Live, Pending, is_no_script};
+use crate::ops::in_time;
 use crate::scripts::Call;
 use crate::store::Inner;
 
@@ -20,23 +21,31 @@ impl Inner {
     pub(crate) async fn get_many(&self, keys: &[&str]) -> Vec<Result<Option<Entry<Bytes>>>> {
         let mut entries = Vec::with_capacity(keys.len());
         for keys in keys.chunks(TOGETHER) {
-            match self.get_together(keys).await {
-                Ok(found) => entries.extend(found),
-                Err(error) => entries.extend(keys.iter().map(|_| Err(error.clone()))),
+            if let Err(error) = self.get_together(keys, &mut entries).await {
+                entries.extend(keys.iter().map(|_| Err(error.clone())));
             }
         }
         entries
     }
 
-    async fn get_together(&self, keys: &[&str]) -> Result<Vec<Result<Option<Entry<Bytes>>>>> {
+    /// Adds an entry for each key, or none and returns an error.
+    async fn get_together(
+        &self,
+        keys: &[&str],
+        entries: &mut Vec<Result<Option<Entry<Bytes>>>>,
+    ) -> Result<()> {
         let link = self.link_of(keys);
         let live = link.live()?;
         if self.settings.bare {
-            return self.get_many_bare(link, &live, keys).await;
+            entries.extend(self.get_many_bare(link, &live, keys).await?);
+            return Ok(());
         }
         let mut command = redis::cmd("MGET");
+        let mut full = self.settings.prefix.to_string();
         for key in keys {
-            command.arg(&*self.full(key));
+            full.truncate(self.settings.prefix.len());
+            full.push_str(key);
+            command.arg(&full);
         }
         let answer = link.send(&live, &command, link.deadline()).await?;
         match link.accepted(&live, answer)? {
@@ -44,9 +53,8 @@ impl Inner {
                 // Reading the clock costs as much as decoding a header.
                 let now = live.clock.now();
                 let values = values.into_iter();
-                Ok(values
-                    .map(|value| self.entry(link, &live, value, now))
-                    .collect())
+                entries.extend(values.map(|value| self.entry(link, &live, value, now)));
+                Ok(())
             }
             _ => Err(unexpected()),
         }
@@ -91,8 +99,11 @@ impl Inner {
                 let entries = entries.map(|(full, (.., value, options))| (full, value, options));
                 return self.set_many_bare(link, &live, entries.collect()).await;
             }
+            let not_after = self.not_after(&live);
             let calls: Vec<_> = entries
-                .map(|(full, (.., value, options))| self.scripts.set(full, value, &options))
+                .map(|(full, (.., value, options))| {
+                    self.scripts.set(full, value, &options, not_after)
+                })
                 .collect();
             self.run_together(link, &live, &calls).await
         };
@@ -137,7 +148,7 @@ impl Inner {
         }
         let values = values.into_iter();
         Ok(values
-            .map(|value| link.accepted(live, value).map(drop))
+            .map(|value| link.accepted(live, value).and_then(in_time))
             .collect())
     }
 

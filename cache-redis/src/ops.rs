@@ -5,7 +5,9 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
-use cache_core::{Claim, ClaimOptions, Entry, Fill, Lease, Result, SetOptions, Version};
+use cache_core::{
+    Claim, ClaimOptions, Entry, Error, ErrorKind, Fill, Lease, Result, SetOptions, Version,
+};
 use redis::Value;
 
 use crate::error::unexpected;
@@ -75,13 +77,24 @@ impl Inner {
             if self.settings.bare {
                 self.set_bare(link, &live, &full, value, options).await
             } else {
-                let call = self.scripts.set(&full, value, options);
-                link.run(&live, &call).await.map(drop)
+                let call = self
+                    .scripts
+                    .set(&full, value, options, self.not_after(&live));
+                link.run(&live, &call).await.and_then(in_time)
             }
         };
         let sent = sent.await;
-        // It may have been written, or may be written yet: nobody is to find it, nor what it replaces.
+        // It may have been written: nobody is to find it, nor what it was to replace.
         self.keep_if_unsent(sent, || Pending::Remove(full))
+    }
+
+    /// The server's time after which a write has been given up. A server that was only slow must not do it
+    /// then: there may be newer values by now, or an invalidation that made up for it.
+    pub(crate) fn not_after(&self, live: &Live) -> u64 {
+        let timeout = self.settings.operation_timeout.as_micros();
+        live.clock
+            .now()
+            .saturating_add(u64::try_from(timeout).unwrap_or(u64::MAX))
     }
 
     pub(crate) async fn claim(&self, key: &str, options: ClaimOptions) -> Result<Claim<Bytes>> {
@@ -160,5 +173,17 @@ impl Inner {
         };
         let released = released.await;
         self.keep_if_unsent(released, || Pending::Release(full.clone(), lease.token()))
+    }
+}
+
+/// Whether a write came in time.
+pub(crate) fn in_time(answer: Value) -> Result<()> {
+    match answer {
+        Value::Int(1) => Ok(()),
+        Value::Int(0) => Err(Error::with_cause(
+            ErrorKind::Unavailable,
+            "the write came too late, or the server's clock has been set",
+        )),
+        _ => Err(unexpected()),
     }
 }

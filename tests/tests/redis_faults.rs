@@ -223,6 +223,93 @@ async fn a_claim_whose_answer_is_lost_does_not_keep_the_key() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_write_that_was_given_up_is_not_done_later() {
+    let server = Server::start().await;
+    let store = impatient(&server.url()).connect().await.expect("a server");
+    let mut other = foreign(&server.url()).await;
+    let scripts = async |other: &mut redis::aio::MultiplexedConnection| {
+        let stats: String = redis::cmd("INFO")
+            .arg("commandstats")
+            .query_async(other)
+            .await
+            .expect("statistics");
+        let line = stats
+            .lines()
+            .find_map(|line| line.strip_prefix("cmdstat_evalsha:calls="));
+        let calls = line
+            .and_then(|line| line.split(',').next())
+            .expect("scripts have run");
+        calls.parse::<u64>().expect("a number")
+    };
+    let before = scripts(&mut other).await;
+
+    server.stop();
+    let error = store.put("key", Bytes::from_static(b"late"), MINUTE).await;
+    assert_eq!(
+        error.expect_err("the server hangs").kind(),
+        ErrorKind::Unavailable
+    );
+    // So that nothing makes up for it, and the server finds the write itself.
+    drop(store);
+    server.resume();
+    eventually("the write arrives", async || {
+        scripts(&mut other).await > before
+    })
+    .await;
+    let there: bool = redis::cmd("EXISTS")
+        .arg("s:key")
+        .query_async(&mut other)
+        .await
+        .expect("an answer");
+    assert!(!there);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hit_is_one_command_and_a_cold_load_is_three() {
+    let server = Server::start().await;
+    let store = patient_at(&server.url(), "s")
+        .connect()
+        .await
+        .expect("a server");
+    let mut other = foreign(&server.url()).await;
+    let source = Source::with(&[("key", 1)]);
+    let values = store.encoded::<_, u64>(Json::new());
+    let cache = cache(Strategy::Through, values, minute(), &source);
+    let mut commands = async || -> Vec<(String, u64)> {
+        let stats: String = redis::cmd("INFO")
+            .arg("commandstats")
+            .query_async(&mut other)
+            .await
+            .expect("statistics");
+        let reset: redis::RedisResult<()> = redis::cmd("CONFIG")
+            .arg("RESETSTAT")
+            .query_async(&mut other)
+            .await;
+        reset.expect("reset");
+        let calls = stats.lines().filter_map(|line| {
+            let (name, rest) = line.strip_prefix("cmdstat_")?.split_once(":calls=")?;
+            let sent = ["get", "mget", "evalsha", "eval"].contains(&name);
+            let calls = rest.split(',').next()?.parse().ok()?;
+            sent.then(|| (name.to_owned(), calls))
+        });
+        let mut calls: Vec<_> = calls.collect();
+        calls.sort();
+        calls
+    };
+    commands().await;
+    cache.get("key").await.expect("loaded");
+    eventually("the fill lands", async || cache.loading() == 0).await;
+    assert_eq!(
+        commands().await,
+        [("evalsha".to_owned(), 2), ("get".to_owned(), 1)]
+    );
+    for _ in 0..10 {
+        cache.get("key").await.expect("kept");
+    }
+    assert_eq!(commands().await, [("get".to_owned(), 10)]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn whatever_the_network_does_the_store_recovers_and_never_lies() {
     let server = Server::start().await;
     let proxy = Proxy::to(server.port()).await;

@@ -88,7 +88,9 @@ impl Link {
         let second = Duration::from_secs(1);
         if self.settings.bare {
             commands.cmd("SET").arg(&key).arg("").arg("PX").arg(1000);
+            commands.cmd("MULTI");
             commands.cmd("PTTL").arg(&key);
+            commands.cmd("EXEC");
         } else {
             for code in self.scripts.codes() {
                 commands.cmd("SCRIPT").arg("LOAD").arg(code);
@@ -99,7 +101,7 @@ impl Link {
             for call in [
                 self.scripts.claim(&key, token, &ClaimOptions::new(second)),
                 self.scripts.fill(&key, &lease, value.clone(), &options),
-                self.scripts.set(&key, value, &options),
+                self.scripts.set(&key, value, &options, u64::MAX),
                 self.scripts.release(&key, token),
             ] {
                 commands.add_command(call.by_digest());

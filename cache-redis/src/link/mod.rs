@@ -141,9 +141,10 @@ impl Link {
 
     /// The answer, unless it is an error.
     pub(crate) fn accepted(&self, live: &Live, value: Value) -> Result<Value> {
-        value
-            .extract_error()
-            .map_err(|error| self.failed(live, &error))
+        match value {
+            Value::ServerError(error) => Err(self.failed(live, &error.into())),
+            value => Ok(value),
+        }
     }
 
     /// Has the supervisor look after what is pending.

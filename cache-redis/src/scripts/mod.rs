@@ -46,13 +46,17 @@ impl Scripts {
         [&self.set, &self.claim, &self.fill, &self.release].map(|text| text.code.as_str())
     }
 
+    /// A write that does nothing once the server's time is later than this.
     pub(crate) fn set<'a>(
         &'a self,
         key: &'a str,
         value: Option<Bytes>,
         options: &SetOptions,
+        not_after: u64,
     ) -> Call<'a> {
-        Call::new(&self.set, key).entry(value, options)
+        Call::new(&self.set, key)
+            .entry(value, options)
+            .small(not_after.to_string())
     }
 
     pub(crate) fn claim<'a>(
