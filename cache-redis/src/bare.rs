@@ -8,9 +8,9 @@ use redis::{Cmd, Pipeline, Value};
 use smol_str::SmolStr;
 
 use crate::error::unexpected;
+use crate::inner::Inner;
 use crate::link::{Link, Live};
 use crate::slot::Ends;
-use crate::store::Inner;
 
 impl Inner {
     pub(crate) async fn get_bare(

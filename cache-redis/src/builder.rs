@@ -1,5 +1,6 @@
 use std::fmt;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use cache_core::{CacheKey, Error, ErrorKind, Key, Result};
@@ -7,6 +8,7 @@ use redis::{ConnectionAddr, IntoConnectionInfo, ProtocolVersion, RedisConnection
 use smol_str::format_smolstr;
 
 use crate::RedisStore;
+use crate::inner::Inner;
 use crate::settings::Settings;
 
 /// The options of a [`RedisStore`]; [`RedisStore::builder`] begins one.
@@ -35,26 +37,12 @@ pub struct RedisBuilder {
 
 impl RedisBuilder {
     pub(crate) fn new(service: &str) -> Self {
-        let local = ConnectionAddr::Tcp("127.0.0.1".to_owned(), 6379);
-        let (server, invalid) = match local.into_connection_info() {
-            Ok(server) => (server, None),
-            Err(error) => unreachable!("an address is valid: {error}"),
+        let prefix = format_smolstr!("{}:", Key::join(&[&service as &dyn CacheKey]));
+        let settings = Settings::new(prefix);
+        let mut builder = Self {
+            settings,
+            invalid: None,
         };
-        let settings = Settings {
-            server,
-            prefix: format_smolstr!("{}:", Key::join(&[&service as &dyn CacheKey])),
-            operation_timeout: Duration::from_millis(250),
-            connect_timeout: Duration::from_secs(1),
-            reconnect: (Duration::from_millis(50), Duration::from_secs(1)),
-            probe_every: Duration::from_secs(1),
-            max_in_flight: 8192,
-            max_value: 16 << 20,
-            max_pending: 10_000,
-            connections: 1,
-            largest_batch: 128,
-            bare: false,
-        };
-        let mut builder = Self { settings, invalid };
         if service.is_empty() {
             builder.refuse(
                 "service",
@@ -183,7 +171,10 @@ impl RedisBuilder {
     ///
     /// Nothing is left.
     pub async fn connect(self) -> Result<RedisStore> {
-        RedisStore::assemble(self.checked()?)?.connected_now().await
+        let inner = Inner::new(self.checked()?)?;
+        inner.connect().await?;
+        inner.supervise();
+        Ok(RedisStore(Arc::new(inner)))
     }
 
     /// Makes a store that connects in the background. Until it is connected, every operation is an
@@ -194,9 +185,9 @@ impl RedisBuilder {
     /// [`ErrorKind::InvalidOption`], naming the option; [`ErrorKind::NoRuntime`] outside a tokio
     /// runtime.
     pub fn connect_lazily(self) -> Result<RedisStore> {
-        let store = RedisStore::assemble(self.checked()?)?;
-        store.supervise();
-        Ok(store)
+        let inner = Inner::new(self.checked()?)?;
+        inner.supervise();
+        Ok(RedisStore(Arc::new(inner)))
     }
 
     fn checked(mut self) -> Result<Settings> {

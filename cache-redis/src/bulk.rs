@@ -8,10 +8,10 @@ use redis::{Pipeline, Value};
 use smol_str::SmolStr;
 
 use crate::error::unexpected;
+use crate::inner::Inner;
 use crate::link::{Link, Live, Pending, is_no_script};
 use crate::ops::in_time;
 use crate::scripts::Call;
-use crate::store::Inner;
 
 /// So many keys go together: enough to make the round trip not count, and few enough for others to get
 /// their turn in between.

@@ -151,6 +151,7 @@ mod builder;
 mod bulk;
 mod error;
 mod gather;
+mod inner;
 mod link;
 mod ops;
 mod prefix;

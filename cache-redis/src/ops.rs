@@ -12,9 +12,9 @@ use redis::Value;
 
 use crate::error::unexpected;
 use crate::gather;
+use crate::inner::Inner;
 use crate::link::{Link, Live, Pending};
 use crate::slot::{self, Slot};
-use crate::store::Inner;
 
 /// How long those who wait for somebody else's load sleep between two questions, on average.
 const POLL: Duration = Duration::from_millis(20);

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use cache_core::{Error, ErrorKind, Result};
 use redis::Pipeline;
@@ -129,14 +128,5 @@ impl Link {
                 self.backlog.done(order);
             }
         }
-    }
-}
-
-impl crate::settings::Settings {
-    /// How long to wait before the next attempt: exponential, with full jitter.
-    fn pause(&self, failures: u32) -> Duration {
-        let (least, most) = self.reconnect;
-        let ceiling = least.saturating_mul(1 << failures.min(16)).min(most);
-        ceiling.mul_f64(fastrand::f64())
     }
 }
