@@ -2,7 +2,8 @@
 //!
 //! `cargo run --release -p cache-redis --example throughput [url]`, with a server at
 //! `redis://127.0.0.1:6379` unless it is told otherwise. All candidates take turns in every round,
-//! so what else the machine does hits all of them; the medians of the rounds are compared.
+//! so what else the machine does hits all of them alike. A ratio is that of two neighbours in a round,
+//! and what is printed are the medians of the rounds.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,8 +16,8 @@ use redis::io::tcp::TcpSettings;
 use redis::{AsyncCommands, Client, IntoConnectionInfo};
 
 const KEYS: usize = 1000;
-const ROUNDS: usize = 15;
-const ROUND: Duration = Duration::from_millis(250);
+const ROUNDS: usize = 31;
+const ROUND: Duration = Duration::from_millis(100);
 
 #[derive(Clone)]
 enum Candidate {
@@ -61,28 +62,28 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         }
     }
 
-    println!(
-        "{:>8} {:>22} {:>22} {:>22} {:>22}",
-        "callers", "client", "store", "one by one", "2 connections"
-    );
+    println!("| callers | client | store | store, one by one | store, 2 connections |");
+    println!("|---:|---:|---:|---:|---:|");
     for callers in [1, 8, 16, 32, 64, 256] {
-        let mut rates = vec![Vec::new(); candidates.len()];
-        let mut cpu = vec![Vec::new(); candidates.len()];
+        let (mut rates, mut ratios, mut cpu) = (table(), table(), table());
         for _ in 0..ROUNDS {
+            let mut of_client = 0.0;
             for (i, (_, candidate)) in candidates.iter().enumerate() {
                 let (began, used) = (Instant::now(), cpu_time());
-                let reads = round(candidate, &keys, callers).await;
-                rates[i].push(reads as f64 / began.elapsed().as_secs_f64());
-                cpu[i].push((cpu_time() - used).as_secs_f64() * 1e6 / reads as f64);
+                let reads = round(candidate, &keys, callers).await as f64;
+                let rate = reads / began.elapsed().as_secs_f64();
+                if i == 0 {
+                    of_client = rate;
+                }
+                rates[i].push(rate);
+                ratios[i].push(rate / of_client);
+                cpu[i].push((cpu_time() - used).as_secs_f64() * 1e6 / reads);
             }
         }
-        let (rates, cpu): (Vec<f64>, Vec<f64>) = (
-            rates.into_iter().map(median).collect(),
-            cpu.into_iter().map(median).collect(),
-        );
-        print!("{callers:>8}");
-        for (rate, cpu) in rates.iter().zip(&cpu) {
-            print!(" {:>8.0}/s {:>4.2}x {:>3.1}us", rate, rate / rates[0], cpu);
+        print!("| {callers} |");
+        for ((rates, ratios), cpu) in rates.into_iter().zip(ratios).zip(cpu) {
+            let (rate, ratio, cpu) = (median(rates), median(ratios), mean(&cpu));
+            print!(" {rate:.0}, {ratio:.2}x ({cpu:.1} us) |");
         }
         println!();
     }
@@ -156,6 +157,15 @@ fn cpu_time() -> Duration {
             .unwrap_or(0)
     };
     Duration::from_millis((ticks(11) + ticks(12)) * 10)
+}
+
+/// A column for each candidate.
+fn table() -> [Vec<f64>; 4] {
+    [const { Vec::new() }; 4]
+}
+
+fn mean(values: &[f64]) -> f64 {
+    values.iter().sum::<f64>() / values.len() as f64
 }
 
 fn median(mut values: Vec<f64>) -> f64 {

@@ -26,35 +26,41 @@ pub(crate) struct Gather {
     direct: AtomicUsize,
     /// Whether reads gather, and a task sends them.
     gathering: AtomicBool,
-    waiting: Mutex<Vec<Read>>,
+    waiting: Mutex<Waiting>,
+}
+
+#[derive(Default)]
+struct Waiting {
+    reads: Vec<Read>,
+    /// When the last batch was taken, or the task started: reads that wait have come since. So they
+    /// need not look at the clock themselves.
+    taken: Option<Instant>,
 }
 
 struct Read {
     key: String,
+    /// The read has come then, or a little later.
     since: Instant,
-    answer: oneshot::Sender<Result<Value>>,
+    answer: oneshot::Sender<Result<Answer>>,
+}
+
+/// The bytes under a key, and the server's time at which they were read.
+pub(crate) struct Answer {
+    pub(crate) value: Value,
+    pub(crate) now: u64,
 }
 
 /// Reads one key. An error of the server's is an answer here.
-pub(crate) async fn read(link: &Arc<Link>, live: &Arc<Live>, key: String) -> Result<Value> {
-    let gather = &live.gather;
-    if link.settings.largest_batch <= 1 {
-        return link
+pub(crate) async fn read(link: &Arc<Link>, live: &Arc<Live>, key: String) -> Result<Answer> {
+    if let Some(_direct) = live.gather.direct(link.settings.largest_batch) {
+        let value = link
             .send(live, redis::cmd("GET").arg(key), link.deadline())
-            .await;
-    }
-    if let Some(_direct) = gather.direct() {
-        return link
-            .send(live, redis::cmd("GET").arg(key), link.deadline())
-            .await;
+            .await?;
+        let now = live.clock.now();
+        return Ok(Answer { value, now });
     }
     let (answer, answered) = oneshot::channel();
-    let read = Read {
-        key,
-        since: Instant::now(),
-        answer,
-    };
-    if gather.join(read, link.settings.max_in_flight)? {
+    if live.gather.join(key, answer, link.settings.max_in_flight)? {
         tokio::spawn(send_gathered(Arc::clone(link), Arc::clone(live)));
     }
     answered.await.unwrap_or_else(|_| {
@@ -84,9 +90,10 @@ async fn send_gathered(link: Arc<Link>, live: Arc<Live>) {
         let answer = link.send(&live, &command, deadline).await;
         match answer.and_then(|answer| link.accepted(&live, answer)) {
             Ok(Value::Array(answers)) if answers.len() == batch.len() => {
-                for (read, answer) in batch.into_iter().zip(answers) {
+                let now = live.clock.now();
+                for (read, value) in batch.into_iter().zip(answers) {
                     // Whoever has gone away does not need it.
-                    let _ = read.answer.send(Ok(answer));
+                    let _ = read.answer.send(Ok(Answer { value, now }));
                 }
             }
             Ok(_) => refuse(batch, &unexpected()),
@@ -94,7 +101,7 @@ async fn send_gathered(link: Arc<Link>, live: Arc<Live>) {
                 refuse(batch, &error);
                 if error.is_transient() {
                     // The others have waited as long, and would have to wait once more.
-                    refuse(mem::take(&mut *live.gather.lock()), &error);
+                    refuse(mem::take(&mut live.gather.lock().reads), &error);
                 }
             }
         }
@@ -111,31 +118,42 @@ fn refuse(reads: Vec<Read>, error: &Error) {
 
 impl Gather {
     /// The right to send a read by itself, if reads do not gather.
-    fn direct(&self) -> Option<Direct<'_>> {
+    fn direct(&self, largest_batch: usize) -> Option<Direct<'_>> {
         if self.gathering.load(Ordering::Relaxed) {
             return None;
         }
         let direct = Direct(&self.direct);
-        // `direct` takes it back when it is dropped.
-        (self.direct.fetch_add(1, Ordering::Relaxed) < DIRECT).then_some(direct)
+        let others = self.direct.fetch_add(1, Ordering::Relaxed);
+        // Otherwise `direct` takes it back when it is dropped.
+        (others < DIRECT || largest_batch == 1).then_some(direct)
     }
 
     /// Waits with the others; says whether a task has to be started.
-    fn join(&self, read: Read, most: usize) -> Result<bool> {
+    fn join(
+        &self,
+        key: String,
+        answer: oneshot::Sender<Result<Answer>>,
+        most: usize,
+    ) -> Result<bool> {
         let mut waiting = self.lock();
-        if waiting.len() >= most {
+        if waiting.reads.len() >= most {
             return Err(Error::with_cause(
                 ErrorKind::Unavailable,
                 "too many operations are in flight",
             ));
         }
-        waiting.push(read);
         // Changed under the lock only, so that nobody joins a task that has just ended.
-        Ok(!self.gathering.swap(true, Ordering::Relaxed))
+        let starts = !self.gathering.swap(true, Ordering::Relaxed);
+        if starts {
+            waiting.taken = None;
+        }
+        let since = *waiting.taken.get_or_insert_with(Instant::now);
+        waiting.reads.push(Read { key, since, answer });
+        Ok(starts)
     }
 
     // A panic can't leave the reads half-changed: they are only moved.
-    fn lock(&self) -> MutexGuard<'_, Vec<Read>> {
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -158,16 +176,17 @@ impl Task<'_> {
     /// The oldest reads, or the end of the task.
     fn next(&mut self, most: usize) -> Option<Vec<Read>> {
         let mut waiting = self.gather.lock();
-        if waiting.is_empty() {
+        if waiting.reads.is_empty() {
             self.gather.gathering.store(false, Ordering::Relaxed);
             self.ended = true;
             return None;
         }
-        if waiting.len() <= most {
-            return Some(mem::take(&mut *waiting));
+        waiting.taken = Some(Instant::now());
+        if waiting.reads.len() <= most {
+            return Some(mem::take(&mut waiting.reads));
         }
-        let later = waiting.split_off(most);
-        Some(mem::replace(&mut *waiting, later))
+        let later = waiting.reads.split_off(most);
+        Some(mem::replace(&mut waiting.reads, later))
     }
 }
 
@@ -175,7 +194,7 @@ impl Drop for Task<'_> {
     fn drop(&mut self) {
         if !self.ended {
             let mut waiting = self.gather.lock();
-            waiting.clear();
+            waiting.reads.clear();
             self.gather.gathering.store(false, Ordering::Relaxed);
         }
     }

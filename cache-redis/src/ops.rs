@@ -29,8 +29,8 @@ impl Inner {
         let mut full = String::with_capacity(self.settings.prefix.len() + key.len());
         full.push_str(&self.settings.prefix);
         full.push_str(key);
-        let value = gather::read(link, &live, full).await?;
-        self.entry(link, &live, value, live.clock.now())
+        let answer = gather::read(link, &live, full).await?;
+        self.entry(link, &live, answer.value, answer.now)
     }
 
     /// What a slot holds at this time of the server.
