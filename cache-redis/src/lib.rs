@@ -1,1 +1,164 @@
-//! Reserved for the Redis store of [`cache_core`]. There is nothing in it yet.
+//! The Redis store for [`cache_core`]: fenced across processes, bounded in time when the server is
+//! not there, and at many callers faster than the client it is made of.
+//!
+//! ```no_run
+//! # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+//! use cache_core::{CacheAside, CacheStoreExt, ReadOptions};
+//! use cache_redis::RedisStore;
+//! use cache_serde::Json;
+//! use serde::{Deserialize, Serialize};
+//! use std::time::Duration;
+//!
+//! #[derive(Clone, Serialize, Deserialize)]
+//! struct User { id: u64, name: String }
+//! # async fn from_database(id: u64) -> Result<Option<User>, std::io::Error> { Ok(None) }
+//!
+//! let redis = RedisStore::connect("redis://127.0.0.1:6379", "shop").await?;
+//! let store = redis.clone().namespaced("user").encoded(Json::new());
+//! let users = CacheAside::new(store, ReadOptions::ttl(Duration::from_secs(60)))?;
+//! let user = users.get_or_load(&7, || from_database(7)).await?; // `shop:user:7`
+//! # Ok::<_, cache_core::Error>(()) }).unwrap();
+//! ```
+//!
+//! # Keys
+//!
+//! `service:entity:id`, as in `shop:user:7`:
+//!
+//! - The **service** is the name that the store was built with. It is required, because it is what
+//!   [`clear`](cache_core::CacheStore::clear) removes: never a database, and nothing of others.
+//! - The **entity**, and a **tenant** before it, are [namespaces](cache_core::Namespaced):
+//!   `store.namespaced("acme").namespaced("user")` has `shop:acme:user:7`. So all that belongs to a
+//!   tenant can be removed by its prefix.
+//! - The **id** is what [`CacheKey`](cache_core::CacheKey) spells. In each part, `:` and `%` are
+//!   written `%3A` and `%25`, so different parts never make the same key.
+//! - The version of a **codec** or schema is not in the key but in the bytes, where a reader checks it:
+//!   after a deploy the old entries are misses that the new ones replace, instead of garbage under
+//!   keys that nobody reads. Put it into a namespace, `user.v2`, while both versions run side by side
+//!   and each is to have entries of its own.
+//!
+//! # What the server needs
+//!
+//! Redis 6.2 or newer; tested with 7.0. `EVAL` scripts, with `struct` and `TIME`, and `HELLO 3`. A
+//! replica and a node of a cluster are refused when connecting, and so is a user without one of the
+//! permissions that the store needs; the error says which:
+//!
+//! ```text
+//! ACL SETUSER shop on >password ~shop:* +@connection +time +get +mget +set +setrange +getrange
+//!   +strlen +pttl +pexpire +unlink +scan +evalsha +eval +script|load +multi +exec
+//! ```
+//!
+//! An eviction policy other than `noeviction` suits a cache; with `noeviction` a full server refuses
+//! writes, which are errors here, and reads go on.
+//!
+//! # What an operation costs
+//!
+//! | operation | commands | round trips |
+//! |---|---|---|
+//! | `get` | `GET`, or its share of an `MGET` | 1 |
+//! | `set`, `claim`, `fill`, `release` | one script | 1 |
+//! | `remove` | `UNLINK` | 1 |
+//! | a load of a cold key by a strategy | `get`, `claim`, `fill` | 3 |
+//! | `get_many`, `set_many`, `remove_many` | `MGET`, scripts, `UNLINK` | 1 for each 500 keys |
+//! | `remove_prefix`, `clear` | `SCAN`, `UNLINK` | up to 2 for each 1000 keys in the database |
+//!
+//! Reads per second of 200 bytes, on two cores that client and server shared, and in brackets the
+//! client's processor time for one:
+//!
+#![doc = include_str!("figures.md")]
+//!
+//! Up to 16 reads are in flight one by one. Beyond that they go together, as one `MGET` of whatever has
+//! gathered while the one before was on its way. Nobody waits for others to come.
+//!
+//! # When the server is not there
+//!
+//! | what happens | what callers see | what the store does |
+//! |---|---|---|
+//! | it hangs | an error after [`operation_timeout`](RedisBuilder::operation_timeout) | asks for the time; without an answer in as long again, or after 16 time-outs in a row, the connection is given up |
+//! | it dies, or the connection is cut | an error at once | connects again, after pauses that are random and grow |
+//! | there is no connection | an error at once | |
+//! | too many operations are in flight | an error at once | |
+//! | the answer can't be parsed | an error | the connection is given up |
+//! | it is out of memory (`OOM`) | an error for writes | reads go on |
+//! | it became a replica (`READONLY`), or is loading (`LOADING`) | an error | connects again until it is neither |
+//! | it became a node of a cluster (`MOVED`) | an error that says so | |
+//! | a key holds another type (`WRONGTYPE`), or bytes that are no slot | a miss, counted by [`undecodable`](RedisStore::undecodable) | the next load replaces it |
+//! | a permission is withdrawn (`NOPERM`) | an error that names it | |
+//!
+//! The strategies of `cache-core` turn all of these errors into loads. Nothing waits for a connection,
+//! and nothing is sent twice, with one exception: a script that the server has forgotten is sent again
+//! with its code.
+//!
+//! **Invalidations are made up for.** A `remove`, `remove_prefix` or `clear` that fails because the
+//! server can't be reached is an error to its caller, and is made up for as soon as the server answers,
+//! before anybody else reads from the new connection. The same goes for the key of a `set` that
+//! fails: neither the old value nor, perhaps, the new one is to be found. Of each key the newest is kept,
+//! up to [`max_pending`](RedisBuilder::max_pending), and [`pending`](RedisStore::pending) counts
+//! them; with more than that, the service's keys are removed altogether. They live in this process, and
+//! are lost with it.
+//!
+//! # Slots
+//!
+//! What is under a key is a header of 60 bytes and the payload, which is what the codec made. Numbers
+//! are big-endian. Times are the server's, in microseconds since 1970; all ones is never.
+//!
+//! | offset | bytes | |
+//! |---:|---:|---|
+//! | 0 | 3 | `8d 43 53` |
+//! | 3 | 1 | format version, 1 |
+//! | 4 | 4 | flags: 1 an entry, 2 it is negative, 4 a lease. Legal are 1, 3, 4, 5, 7 |
+//! | 8 | 4 | load time in microseconds, 0 if unknown |
+//! | 12 | 4 | length of the payload |
+//! | 16 | 8 | version of the entry, random |
+//! | 24 | 8 | fresh until |
+//! | 32 | 8 | usable until |
+//! | 40 | 8 | token of the lease, random |
+//! | 48 | 8 | end of the lease |
+//! | 56 | 4 | sum of the 14 words before, the first times 7919, the second times 2 x 7919, and so on, modulo 4294967291 |
+//! | 60 | | payload |
+//!
+//! Everything else is a miss: other flags, another sum, another length, a newer format. The sum covers the
+//! header; the payload is checked by the codec's own.
+//!
+//! **Lifetimes go by the server's clock.** A write is one script, which takes the server's time for the
+//! ends of life and sets the key's expiry with the value. A reader knows how far the server's clock
+//! is from its own monotonic one, from asking now and then. So hosts whose clocks are hours off behave
+//! like the others. An entry may seem older than it is by up to a round trip, but never younger.
+//! If the clock of the server is set, readers follow within a few seconds.
+//!
+//! **A lease stands in the slot itself.** A claim of a key without an entry writes a slot that has
+//! nothing but a lease; a claim of an entry that was seen adds the lease to it, and the entry can still
+//! be read. A fill replaces the slot if its own token is still there and has not ended. Whatever removes
+//! or replaces the slot, by this crate or any other client, takes the lease with it: `DEL` is enough.
+//! Those who wait for a load ask again every 20 ms or so, and hold nothing meanwhile.
+//!
+//! # Bare slots
+//!
+//! With [`RedisBuilder::bare`] the payload is all there is, so that other languages read and write the
+//! same keys; with `Json::bare()` it is plain JSON. What is lost:
+//!
+//! - the fence: `fenced` and `versioned` of the [capabilities](cache_core::Capabilities) are false, every
+//!   claim is granted, and a load that an invalidation overtakes *in another process* is kept;
+//! - negative entries: storing one removes the key;
+//! - stale entries: an entry ends when it is not fresh any more;
+//! - the load time, and gathering: a read is a transaction of `PTTL` and `GET`, one round trip of its own.
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+mod readme {}
+
+mod bare;
+mod builder;
+mod bulk;
+mod error;
+mod gather;
+mod inner;
+mod link;
+mod ops;
+mod prefix;
+mod scripts;
+mod settings;
+mod slot;
+mod store;
+
+pub use builder::RedisBuilder;
+pub use store::RedisStore;

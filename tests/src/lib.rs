@@ -3,6 +3,7 @@
 
 mod caches;
 mod plain;
+pub mod redis;
 mod source;
 mod stores;
 

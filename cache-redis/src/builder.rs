@@ -1,0 +1,233 @@
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use cache_core::{CacheKey, Error, ErrorKind, Key, Result};
+use redis::{ConnectionAddr, IntoConnectionInfo, ProtocolVersion, RedisConnectionInfo};
+use smol_str::format_smolstr;
+
+use crate::RedisStore;
+use crate::inner::Inner;
+use crate::settings::Settings;
+
+/// The options of a [`RedisStore`]; [`RedisStore::builder`] begins one.
+///
+/// ```no_run
+/// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+/// use cache_redis::RedisStore;
+/// use std::time::Duration;
+///
+/// let store = RedisStore::builder("shop")
+///     .address("redis.internal", 6379)
+///     .user("shop")
+///     .password("secret")
+///     .operation_timeout(Duration::from_millis(100))
+///     .connections(2)
+///     .connect()
+///     .await?;
+/// # Ok::<_, cache_core::Error>(()) }).unwrap();
+/// ```
+#[must_use = "a builder does nothing until `connect` is called"]
+pub struct RedisBuilder {
+    settings: Settings,
+    /// The first mistake in what has been set so far.
+    invalid: Option<Error>,
+}
+
+impl RedisBuilder {
+    pub(crate) fn new(service: &str) -> Self {
+        let prefix = format_smolstr!("{}:", Key::join(&[&service as &dyn CacheKey]));
+        let settings = Settings::new(prefix);
+        let mut builder = Self { settings, invalid: None };
+        if service.is_empty() {
+            builder.refuse("service", "must not be empty: it tells this store's keys from others'");
+        }
+        builder
+    }
+
+    /// Where the server is, and as whom to log in: `redis://user:password@host:port/database`, or
+    /// `unix:///path?db=2&user=u&pass=p`. The default is `redis://127.0.0.1:6379/0`.
+    pub fn url(mut self, url: &str) -> Self {
+        match url.into_connection_info() {
+            Ok(server) => self.settings.server = server,
+            // The message must not hold the URL, which may hold a password.
+            Err(error) => self.refuse("url", error),
+        }
+        self
+    }
+
+    /// Where the server is.
+    pub fn address(mut self, host: &str, port: u16) -> Self {
+        let address = ConnectionAddr::Tcp(host.to_owned(), port);
+        self.settings.server = self.settings.server.set_addr(address);
+        self
+    }
+
+    /// The server's socket on this machine.
+    pub fn unix_socket(mut self, path: impl AsRef<Path>) -> Self {
+        let address = ConnectionAddr::Unix(path.as_ref().to_owned());
+        self.settings.server = self.settings.server.set_addr(address);
+        self
+    }
+
+    /// The user, as ACLs name it. Without one it is the server's `default`.
+    pub fn user(self, user: &str) -> Self {
+        self.login(|login| login.set_username(user))
+    }
+
+    /// The password.
+    pub fn password(self, password: &str) -> Self {
+        self.login(|login| login.set_password(password))
+    }
+
+    /// The index of the database, 0 by default.
+    pub fn database(self, index: u32) -> Self {
+        self.login(|login| login.set_db(index.into()))
+    }
+
+    /// How long an operation may take, 250 ms by default. It is an error then, and the connection is
+    /// replaced if the server does not answer at all.
+    ///
+    /// Operations on many keys, and removals by prefix, take several steps, and each has this long.
+    pub fn operation_timeout(mut self, timeout: Duration) -> Self {
+        self.settings.operation_timeout = timeout;
+        self
+    }
+
+    /// How long it may take to connect, log in and probe the server, 1 s by default.
+    pub fn connect_timeout(mut self, timeout: Duration) -> Self {
+        self.settings.connect_timeout = timeout;
+        self
+    }
+
+    /// The pauses between attempts to connect again: up to `least` before the first, doubling up to
+    /// `most`, each drawn evenly from zero to there. The default is 50 ms to 1 s.
+    pub fn reconnect_pauses(mut self, least: Duration, most: Duration) -> Self {
+        self.settings.reconnect = (least, most.max(least));
+        self
+    }
+
+    /// How many connections there are, 1 by default. Each key has its own. Two pay from about a
+    /// hundred concurrent readers on.
+    pub fn connections(mut self, connections: usize) -> Self {
+        self.settings.connections = connections;
+        self
+    }
+
+    /// The most reads that go to the server together when many are made at the same time, 128 by
+    /// default. With 1, each goes by itself.
+    pub fn largest_batch(mut self, reads: usize) -> Self {
+        self.settings.largest_batch = reads;
+        self
+    }
+
+    /// How many operations may be in flight, 8192 by default. One more is an error at once.
+    pub fn max_in_flight(mut self, operations: usize) -> Self {
+        self.settings.max_in_flight = operations;
+        self
+    }
+
+    /// The largest value in bytes, 16 MiB by default. A larger one is
+    /// [`TooLarge`](ErrorKind::TooLarge) and not sent.
+    ///
+    /// All operations of a connection go one after the other: what is behind a large value waits for
+    /// it. So this should take much less than the operation timeout on your network.
+    pub fn max_value_bytes(mut self, bytes: usize) -> Self {
+        self.settings.max_value = bytes;
+        self
+    }
+
+    /// How many invalidations are kept while the server can't be reached, 10 000 by default. If there
+    /// are more, all keys of the service are removed instead.
+    pub fn max_pending(mut self, invalidations: usize) -> Self {
+        self.settings.max_pending = invalidations;
+        self
+    }
+
+    /// Stores the payload alone, for keys that are shared with other languages.
+    ///
+    /// See [bare slots](crate#bare-slots) for what is lost.
+    pub fn bare(mut self) -> Self {
+        self.settings.bare = true;
+        self
+    }
+
+    /// Connects.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidOption`], naming the option; [`ErrorKind::Unavailable`] if the server can't
+    /// be reached; [`ErrorKind::Store`] if it can, but refuses the user, lacks something that the store
+    /// needs, or is a node of a cluster. [`ErrorKind::NoRuntime`] outside a tokio runtime.
+    ///
+    /// # Cancellation
+    ///
+    /// Nothing is left.
+    pub async fn connect(self) -> Result<RedisStore> {
+        let inner = Inner::new(self.checked()?)?;
+        inner.connect().await?;
+        inner.supervise();
+        Ok(RedisStore(Arc::new(inner)))
+    }
+
+    /// Makes a store that connects in the background. Until it is connected, every operation is an
+    /// error at once.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidOption`], naming the option; [`ErrorKind::NoRuntime`] outside a tokio
+    /// runtime.
+    pub fn connect_lazily(self) -> Result<RedisStore> {
+        let inner = Inner::new(self.checked()?)?;
+        inner.supervise();
+        Ok(RedisStore(Arc::new(inner)))
+    }
+
+    fn checked(mut self) -> Result<Settings> {
+        let settings = &self.settings;
+        let zeros = [
+            ("operation_timeout", settings.operation_timeout.is_zero()),
+            ("connect_timeout", settings.connect_timeout.is_zero()),
+            ("reconnect_pauses", settings.reconnect.0.is_zero()),
+            ("connections", settings.connections == 0),
+            ("largest_batch", settings.largest_batch == 0),
+            ("max_in_flight", settings.max_in_flight == 0),
+            ("max_pending", settings.max_pending == 0),
+        ];
+        if let Some((option, _)) = zeros.into_iter().find(|(_, zero)| *zero) {
+            self.refuse(option, "must not be zero");
+        }
+        if self.settings.max_value > 512 << 20 {
+            self.refuse("max_value_bytes", "Redis holds no values above 512 MiB");
+        }
+        if !self.settings.server.addr().is_supported() {
+            self.refuse("url", "this build connects by TCP without TLS, and by Unix sockets");
+        }
+        if let Some(invalid) = self.invalid {
+            return Err(invalid);
+        }
+        // It has the connection say when it has ended.
+        Ok(self.login(|login| login.set_protocol(ProtocolVersion::RESP3)).settings)
+    }
+
+    fn login(mut self, change: impl FnOnce(RedisConnectionInfo) -> RedisConnectionInfo) -> Self {
+        let login = change(self.settings.server.redis_settings().clone());
+        self.settings.server = self.settings.server.set_redis_settings(login);
+        self
+    }
+
+    fn refuse(&mut self, option: &str, why: impl fmt::Display) {
+        let invalid = || Error::with_cause(ErrorKind::InvalidOption, format!("{option}: {why}"));
+        self.invalid.get_or_insert_with(invalid);
+    }
+}
+
+impl fmt::Debug for RedisBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RedisBuilder")
+            .field("server", &self.settings.server.addr().to_string())
+            .field("prefix", &self.settings.prefix)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,210 @@
+//! One connection to the server, under supervision.
+//!
+//! `supervisor.rs` connects and watches; this file sends. Whoever sends never waits for a connection:
+//! it is there, or the answer is an error at once.
+
+mod clock;
+mod handshake;
+mod pending;
+mod supervisor;
+
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+
+use cache_core::{Error, ErrorKind, Result};
+use redis::aio::MultiplexedConnection;
+use redis::{Cmd, Pipeline, RedisError, RedisResult, ServerErrorKind, Value};
+use tokio::sync::{Notify, Semaphore, watch};
+use tokio::time::{Instant, timeout_at};
+
+pub(crate) use clock::ServerClock;
+pub(crate) use pending::{Backlog, Pending};
+
+use crate::error::failure;
+use crate::gather::Gather;
+use crate::scripts::{Call, Scripts};
+use crate::settings::Settings;
+
+/// So many calls in a row without an answer in time, and the connection is given up.
+const TIMEOUTS: u32 = 16;
+
+/// A connection, or the reason why there is none.
+pub(crate) struct Link {
+    pub(crate) settings: Arc<Settings>,
+    pub(crate) scripts: Arc<Scripts>,
+    pub(crate) backlog: Arc<Backlog>,
+    in_flight: Arc<Semaphore>,
+    state: watch::Sender<State>,
+    /// Wakes the supervisor.
+    alarm: Notify,
+}
+
+enum State {
+    Down(Error),
+    Up(Arc<Live>),
+}
+
+/// A connection that has been made; not the same one after a reconnect.
+pub(crate) struct Live {
+    connection: MultiplexedConnection,
+    pub(crate) clock: ServerClock,
+    pub(crate) gather: Gather,
+    /// Calls in a row that had no answer in time.
+    timeouts: AtomicU32,
+    /// Set when the client says that the connection has ended.
+    gone: Arc<AtomicBool>,
+}
+
+impl Link {
+    pub(crate) fn new(
+        settings: Arc<Settings>,
+        scripts: Arc<Scripts>,
+        backlog: Arc<Backlog>,
+        in_flight: Arc<Semaphore>,
+    ) -> Arc<Self> {
+        let none = Error::with_cause(ErrorKind::Unavailable, "not yet connected");
+        Arc::new(Self {
+            settings,
+            scripts,
+            backlog,
+            in_flight,
+            state: watch::Sender::new(State::Down(none)),
+            alarm: Notify::new(),
+        })
+    }
+
+    /// The connection.
+    ///
+    /// # Errors
+    ///
+    /// Why there is none, at once.
+    pub(crate) fn live(&self) -> Result<Arc<Live>> {
+        match &*self.state.borrow() {
+            State::Up(live) => Ok(Arc::clone(live)),
+            State::Down(error) => Err(error.clone()),
+        }
+    }
+
+    /// Waits until there is a connection.
+    pub(crate) async fn connected(&self) {
+        let mut states = self.state.subscribe();
+        // The sender is in `self`, so it can't end meanwhile.
+        let _ = states.wait_for(|state| matches!(state, State::Up(_))).await;
+    }
+
+    /// When an operation that begins now has to have ended.
+    pub(crate) fn deadline(&self) -> Instant {
+        Instant::now() + self.settings.operation_timeout
+    }
+
+    /// Sends one command, and returns its answer; an error of the server's is an answer here.
+    pub(crate) async fn send(
+        &self,
+        live: &Live,
+        command: &Cmd,
+        deadline: Instant,
+    ) -> Result<Value> {
+        let mut connection = live.connection.clone();
+        self.bounded(live, deadline, async move { connection.send_packed_command(command).await })
+            .await
+    }
+
+    /// Sends many commands together, and returns their answers.
+    pub(crate) async fn send_all(&self, live: &Live, commands: &Pipeline) -> Result<Vec<Value>> {
+        let mut connection = live.connection.clone();
+        let count = commands.len();
+        let values = self.bounded(live, self.deadline(), async move {
+            connection.send_packed_commands(commands, 0, count).await
+        });
+        let values = values.await?;
+        if values.len() == count { Ok(values) } else { Err(crate::error::unexpected()) }
+    }
+
+    /// Runs a script, by its code if the server does not know it any more.
+    pub(crate) async fn run(&self, live: &Live, call: &Call<'_>) -> Result<Value> {
+        let deadline = self.deadline();
+        let value = self.send(live, &call.by_digest(), deadline).await?;
+        let value = if is_no_script(&value) {
+            self.send(live, &call.by_code(), deadline).await?
+        } else {
+            value
+        };
+        self.accepted(live, value)
+    }
+
+    /// The answer, unless it is an error.
+    pub(crate) fn accepted(&self, live: &Live, value: Value) -> Result<Value> {
+        match value {
+            Value::ServerError(error) => Err(self.failed(live, &error.into())),
+            value => Ok(value),
+        }
+    }
+
+    /// Has the supervisor look after what is pending.
+    pub(crate) fn wake(&self) {
+        self.alarm.notify_one();
+    }
+
+    /// Runs something within its deadline, if there is room for it.
+    async fn bounded<T>(
+        &self,
+        live: &Live,
+        deadline: Instant,
+        operation: impl Future<Output = RedisResult<T>>,
+    ) -> Result<T> {
+        let Ok(_room) = self.in_flight.try_acquire() else {
+            return Err(Error::with_cause(
+                ErrorKind::Unavailable,
+                "too many operations are in flight",
+            ));
+        };
+        match timeout_at(deadline, operation).await {
+            Ok(Ok(value)) => {
+                live.timeouts.store(0, Ordering::Relaxed);
+                Ok(value)
+            }
+            Ok(Err(error)) => Err(self.failed(live, &error)),
+            Err(_) => Err(self.timed_out(live)),
+        }
+    }
+
+    /// Judges an error, and gives the connection up if it has to be.
+    pub(crate) fn failed(&self, live: &Live, error: &RedisError) -> Error {
+        let failure = failure(error);
+        if failure.lost {
+            self.lose(live, &failure.error);
+        }
+        failure.error
+    }
+
+    fn timed_out(&self, live: &Live) -> Error {
+        let error = Error::with_cause(ErrorKind::Unavailable, "the server did not answer in time");
+        if live.timeouts.fetch_add(1, Ordering::Relaxed) + 1 >= TIMEOUTS {
+            self.lose(live, &error);
+        } else {
+            // The supervisor finds out whether that was the server or the operation.
+            self.alarm.notify_one();
+        }
+        error
+    }
+
+    /// Goes down, if this is still the connection.
+    fn lose(&self, live: &Live, error: &Error) {
+        let lost = self.state.send_if_modified(|state| match state {
+            State::Up(up) if std::ptr::eq(&**up, live) => {
+                *state = State::Down(error.clone());
+                true
+            }
+            _ => false,
+        });
+        if lost {
+            self.alarm.notify_one();
+        }
+    }
+}
+
+/// Whether the server does not know a script.
+pub(crate) fn is_no_script(value: &Value) -> bool {
+    matches!(value, Value::ServerError(error) if error.kind() == Some(ServerErrorKind::NoScript))
+}

@@ -1,0 +1,188 @@
+//! The operations on one key. Each is one round trip.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bytes::Bytes;
+use cache_core::{
+    Claim, ClaimOptions, Entry, Error, ErrorKind, Fill, Lease, Result, SetOptions, Version,
+};
+use redis::Value;
+
+use crate::error::unexpected;
+use crate::gather;
+use crate::inner::Inner;
+use crate::link::{Link, Live, Pending};
+use crate::slot::{self, Slot};
+
+/// How long those who wait for somebody else's load sleep between two questions, on average.
+const POLL: Duration = Duration::from_millis(20);
+
+impl Inner {
+    pub(crate) async fn get(&self, key: &str) -> Result<Option<Entry<Bytes>>> {
+        let link = self.link(key);
+        let live = link.live()?;
+        if self.settings.bare {
+            return self.get_bare(link, &live, key).await;
+        }
+        let mut full = String::with_capacity(self.settings.prefix.len() + key.len());
+        full.push_str(&self.settings.prefix);
+        full.push_str(key);
+        let answer = gather::read(link, &live, full).await?;
+        self.entry(link, &live, answer.value, answer.now)
+    }
+
+    /// What a slot holds at this time of the server.
+    pub(crate) fn entry(
+        &self,
+        link: &Link,
+        live: &Live,
+        value: Value,
+        now: u64,
+    ) -> Result<Option<Entry<Bytes>>> {
+        match value {
+            Value::Nil => Ok(None),
+            Value::BulkString(bytes) => Ok(self.decoded(bytes.into(), now)),
+            Value::ServerError(error) if error.code() == "WRONGTYPE" => {
+                self.undecodable.fetch_add(1, Ordering::Relaxed);
+                Ok(None)
+            }
+            other => link.accepted(live, other).and(Err(unexpected())),
+        }
+    }
+
+    fn decoded(&self, bytes: Bytes, now: u64) -> Option<Entry<Bytes>> {
+        match slot::read(bytes, now) {
+            Slot::Entry(entry) => Some(entry),
+            Slot::Empty => None,
+            Slot::Foreign => {
+                self.undecodable.fetch_add(1, Ordering::Relaxed);
+                None
+            }
+        }
+    }
+
+    pub(crate) async fn set(
+        &self,
+        key: &str,
+        value: Option<Bytes>,
+        options: &SetOptions,
+    ) -> Result<()> {
+        self.check(value.as_ref(), options)?;
+        let full = self.full(key);
+        let sent = async {
+            let link = self.link(key);
+            let live = link.live()?;
+            if self.settings.bare {
+                self.set_bare(link, &live, &full, value, options).await
+            } else {
+                let call = self.scripts.set(&full, value, options, self.not_after(&live));
+                link.run(&live, &call).await.and_then(in_time)
+            }
+        };
+        let sent = sent.await;
+        // It may have been written: nobody is to find it, nor what it was to replace.
+        self.keep_if_unsent(sent, || Pending::Remove(full))
+    }
+
+    /// The server's time after which a write has been given up. A server that was only slow must not do it
+    /// then: there may be newer values by now, or an invalidation that made up for it.
+    pub(crate) fn not_after(&self, live: &Live) -> u64 {
+        let timeout = self.settings.operation_timeout.as_micros();
+        live.clock.now().saturating_add(u64::try_from(timeout).unwrap_or(u64::MAX))
+    }
+
+    pub(crate) async fn claim(&self, key: &str, options: ClaimOptions) -> Result<Claim<Bytes>> {
+        let link = self.link(key);
+        let live = link.live()?;
+        if self.settings.bare {
+            return Ok(match self.get_bare(link, &live, key).await? {
+                Some(entry) if options.seen() != Some(Version::UNKNOWN) => Claim::Found(entry),
+                _ => Claim::Granted(Lease::new(key, 0)),
+            });
+        }
+        let full = self.full(key);
+        let token = fastrand::u64(1..);
+        let call = self.scripts.claim(&full, token, &options);
+        let answer = link.run(&live, &call).await;
+        // If it has been granted, nobody knows.
+        let answer = self.keep_if_unsent(answer, || Pending::Release(full.clone(), token))?;
+        let Value::Array(answer) = answer else {
+            return Err(unexpected());
+        };
+        match &answer[..] {
+            [Value::Int(0)] => Ok(Claim::Granted(Lease::new(key, token))),
+            [Value::Int(1), Value::Int(now), Value::BulkString(bytes)] => {
+                let now = u64::try_from(*now).unwrap_or(0);
+                let entry = self.decoded(Bytes::copy_from_slice(bytes), now);
+                entry.map(Claim::Found).ok_or_else(unexpected)
+            }
+            [Value::Int(2), Value::Int(left)] => {
+                let left = Duration::from_micros(u64::try_from(*left).unwrap_or(0));
+                Ok(Claim::Held { retry_in: left.clamp(Duration::from_millis(1), POLL) })
+            }
+            _ => Err(unexpected()),
+        }
+    }
+
+    pub(crate) async fn fill(
+        &self,
+        lease: Lease,
+        value: Option<Bytes>,
+        options: SetOptions,
+    ) -> Result<Fill> {
+        if self.settings.bare {
+            let key = lease.key();
+            return self.set(key, value, &options).await.map(|()| Fill::Stored);
+        }
+        if let Err(invalid) = self.check(value.as_ref(), &options) {
+            // A lease that can't be given back ends by itself; what is wrong with the value is the news.
+            let _ = self.release(&lease).await;
+            return Err(invalid);
+        }
+        let link = self.link(lease.key());
+        let live = link.live()?;
+        let full = self.full(lease.key());
+        let call = self.scripts.fill(&full, &lease, value, &options);
+        let answer = link.run(&live, &call).await;
+        let answer =
+            self.keep_if_unsent(answer, || Pending::Release(full.clone(), lease.token()))?;
+        match answer {
+            Value::Int(1) => Ok(Fill::Stored),
+            Value::Int(0) => Ok(Fill::Refused),
+            _ => Err(unexpected()),
+        }
+    }
+
+    pub(crate) async fn release(&self, lease: &Lease) -> Result<bool> {
+        if self.settings.bare {
+            return Ok(true);
+        }
+        let full = self.full(lease.key());
+        let released = async {
+            let link: &Arc<Link> = self.link(lease.key());
+            let call = self.scripts.release(&full, lease.token());
+            link.run(&*link.live()?, &call).await
+        };
+        let released = released.await;
+        let released =
+            self.keep_if_unsent(released, || Pending::Release(full.clone(), lease.token()))?;
+        match released {
+            Value::Int(held) => Ok(held == 1),
+            _ => Err(unexpected()),
+        }
+    }
+}
+
+/// Whether a write came in time.
+pub(crate) fn in_time(answer: Value) -> Result<()> {
+    match answer {
+        Value::Int(1) => Ok(()),
+        Value::Int(0) => Err(Error::with_cause(
+            ErrorKind::Unavailable,
+            "the write came too late, or the server's clock has been set",
+        )),
+        _ => Err(unexpected()),
+    }
+}

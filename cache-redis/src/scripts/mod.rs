@@ -1,0 +1,145 @@
+//! The Lua scripts. Each touches one key, so they work in a cluster as well.
+
+use bytes::Bytes;
+use cache_core::{ClaimOptions, Lease, SetOptions};
+use redis::{Cmd, Script};
+
+use crate::slot::{Ends, Fixed, lease_life};
+
+/// The scripts with their digests.
+pub(crate) struct Scripts {
+    set: Text,
+    claim: Text,
+    fill: Text,
+    release: Text,
+}
+
+/// A script that is ready to be sent.
+pub(crate) struct Call<'a> {
+    text: &'a Text,
+    key: &'a str,
+    arguments: Vec<Argument>,
+}
+
+struct Text {
+    code: String,
+    digest: String,
+}
+
+enum Argument {
+    Small(Vec<u8>),
+    Payload(Bytes),
+}
+
+impl Scripts {
+    pub(crate) fn new() -> Self {
+        Self {
+            set: Text::new(include_str!("set.lua")),
+            claim: Text::new(include_str!("claim.lua")),
+            fill: Text::new(include_str!("fill.lua")),
+            release: Text::new(include_str!("release.lua")),
+        }
+    }
+
+    /// The code of each.
+    pub(crate) fn codes(&self) -> [&str; 4] {
+        [&self.set, &self.claim, &self.fill, &self.release].map(|text| text.code.as_str())
+    }
+
+    /// A write that does nothing once the server's time is later than this.
+    pub(crate) fn set<'a>(
+        &'a self,
+        key: &'a str,
+        value: Option<Bytes>,
+        options: &SetOptions,
+        not_after: u64,
+    ) -> Call<'a> {
+        Call::new(&self.set, key).entry(value, options).small(not_after.to_string())
+    }
+
+    pub(crate) fn claim<'a>(
+        &'a self,
+        key: &'a str,
+        token: u64,
+        options: &ClaimOptions,
+    ) -> Call<'a> {
+        let life = lease_life(options.life());
+        let seen =
+            options.seen().map_or_else(Vec::new, |version| version.get().to_be_bytes().to_vec());
+        Call::new(&self.claim, key)
+            .token(token)
+            .small(life.micros.to_string())
+            .small(life.millis().to_string())
+            .small(seen)
+    }
+
+    pub(crate) fn fill<'a>(
+        &'a self,
+        key: &'a str,
+        lease: &Lease,
+        value: Option<Bytes>,
+        options: &SetOptions,
+    ) -> Call<'a> {
+        Call::new(&self.fill, key).token(lease.token()).entry(value, options)
+    }
+
+    pub(crate) fn release<'a>(&'a self, key: &'a str, token: u64) -> Call<'a> {
+        Call::new(&self.release, key).token(token)
+    }
+}
+
+impl Text {
+    fn new(code: &str) -> Self {
+        let code = format!("{}\n{code}", include_str!("prelude.lua"));
+        let digest = Script::new(&code).get_hash().to_owned();
+        Self { code, digest }
+    }
+}
+
+impl<'a> Call<'a> {
+    fn new(text: &'a Text, key: &'a str) -> Self {
+        Self { text, key, arguments: Vec::with_capacity(6) }
+    }
+
+    fn small(mut self, argument: impl Into<Vec<u8>>) -> Self {
+        self.arguments.push(Argument::Small(argument.into()));
+        self
+    }
+
+    fn token(self, token: u64) -> Self {
+        self.small(token.to_be_bytes())
+    }
+
+    fn entry(mut self, value: Option<Bytes>, options: &SetOptions) -> Self {
+        let ends = Ends::of(options);
+        self = self
+            .small(Fixed::new(value.as_ref(), options).bytes())
+            .small(ends.fresh.map_or_else(String::new, |life| life.micros.to_string()))
+            .small(ends.usable.map_or_else(String::new, |life| life.micros.to_string()))
+            .small(ends.usable.map_or_else(String::new, |life| life.millis().to_string()));
+        self.arguments.push(Argument::Payload(value.unwrap_or_default()));
+        self
+    }
+
+    /// By its digest, which the server knows unless it has been restarted or flushed.
+    pub(crate) fn by_digest(&self) -> Cmd {
+        self.command("EVALSHA", &self.text.digest)
+    }
+
+    /// By its code, which the server then knows.
+    pub(crate) fn by_code(&self) -> Cmd {
+        self.command("EVAL", &self.text.code)
+    }
+
+    fn command(&self, name: &str, script: &str) -> Cmd {
+        let mut command = redis::cmd(name);
+        command.arg(script).arg(1).arg(self.key);
+        for argument in &self.arguments {
+            match argument {
+                Argument::Small(bytes) => command.arg(&bytes[..]),
+                Argument::Payload(bytes) => command.arg(&bytes[..]),
+            };
+        }
+        command
+    }
+}

@@ -1,0 +1,76 @@
+//! Redis servers for tests, and what can go wrong on the way to them.
+
+mod proxy;
+mod server;
+
+use std::time::Duration;
+
+use cache_core::testing::fresh_name;
+use cache_redis::{RedisBuilder, RedisStore};
+use redis::aio::MultiplexedConnection;
+use tokio::sync::OnceCell;
+
+pub use proxy::{Fault, Proxy};
+pub use server::Server;
+
+/// The server that all tests of this process share, as a URL: the one that `CACHE_TEST_REDIS_URL` names, or
+/// else one that is started here and ends with the process.
+///
+/// # Panics
+///
+/// If there is neither.
+pub async fn redis_url() -> String {
+    static SERVER: OnceCell<(String, Option<Server>)> = OnceCell::const_new();
+    let server = SERVER.get_or_init(|| async {
+        match std::env::var("CACHE_TEST_REDIS_URL") {
+            Ok(url) => (url, None),
+            Err(_) => {
+                let server = Server::start().await;
+                (server.url(), Some(server))
+            }
+        }
+    });
+    server.await.0.clone()
+}
+
+/// A builder of stores on that server, for a service of its own, with limits so wide that a busy machine
+/// does not matter.
+pub async fn patient() -> RedisBuilder {
+    patient_at(&redis_url().await, &fresh_name())
+}
+
+/// As [`patient`], for the server at `url` and the service of this name.
+pub fn patient_at(url: &str, service: &str) -> RedisBuilder {
+    RedisStore::builder(service)
+        .url(url)
+        .operation_timeout(Duration::from_secs(20))
+        .connect_timeout(Duration::from_secs(20))
+}
+
+/// Another client of the server at `url`, which knows nothing of stores.
+///
+/// # Panics
+///
+/// If there is no connection.
+pub async fn foreign(url: &str) -> MultiplexedConnection {
+    let client = redis::Client::open(url).expect("a valid URL");
+    let config = redis::AsyncConnectionConfig::new()
+        .set_connection_timeout(Some(Duration::from_secs(20)))
+        .set_response_timeout(Some(Duration::from_secs(20)));
+    client.get_multiplexed_async_connection_with_config(&config).await.expect("a connection")
+}
+
+/// Waits until `condition` holds.
+///
+/// # Panics
+///
+/// If it does not within 30 seconds.
+pub async fn eventually(what: &str, mut condition: impl AsyncFnMut() -> bool) {
+    for _ in 0..3000 {
+        if condition().await {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("never: {what}");
+}
