@@ -1,4 +1,4 @@
-//! How keys leave: the flights are revoked, and then the entries removed. See [`Flights`].
+//! How keys leave: the flights are revoked, then the entries removed, then those flights revoked that began meanwhile. See [`Flights`].
 
 use std::future::Future;
 use std::sync::Arc;

@@ -77,7 +77,8 @@ pub enum Event<'a> {
 /// How a request for a key ended.
 ///
 /// Every request has exactly one outcome, so requests are the sum of all outcomes; hits are `Hit` and
-/// `Negative`, misses are `Loaded`, `Coalesced`, `Missed`, `Failed` and `Cancelled`.
+/// `Negative`, misses are `Loaded`, `Coalesced`, `Missed`, `Failed` and `Cancelled`. `Stale` is neither, but
+/// counts as answered by the store in the [hit rate](Snapshot::hit_rate).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Outcome {

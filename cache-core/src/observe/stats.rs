@@ -203,7 +203,8 @@ impl Snapshot {
         self.loaded + self.coalesced + self.missed + self.failed + self.cancelled
     }
 
-    /// The share of requests that the store could answer, 0 to 1; 0 if there were none.
+    /// The share of requests that the store could answer, 0 to 1; 0 if there were none. A stale value that
+    /// was served counts as answered by the store.
     #[must_use]
     pub fn hit_rate(&self) -> f64 {
         match self.requests() {
