@@ -157,6 +157,15 @@ impl fmt::Debug for Stats {
 }
 
 /// The figures of a [`Stats`] at one moment. Counts are since its creation.
+///
+/// ```
+/// use cache_core::{Event, Observer, Outcome, Stats};
+///
+/// let stats = Stats::default();
+/// let before = stats.snapshot();
+/// stats.observe(&Event::Request { outcome: Outcome::Hit, took: None });
+/// assert_eq!((before.hits, stats.snapshot().hits), (0, 1));
+/// ```
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Snapshot {
