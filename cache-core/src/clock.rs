@@ -109,6 +109,17 @@ fn tick(coarse: Weak<AtomicU64>) {
 }
 
 /// The hands of a [`Clock::manual`] clock.
+///
+/// ```
+/// use cache_core::Clock;
+/// use std::time::Duration;
+///
+/// let (clock, hands) = Clock::manual();
+/// let before = clock.now();
+/// assert_eq!(clock.now(), before); // it stands still
+/// hands.advance(Duration::from_secs(60));
+/// assert_eq!(clock.now().since(before), Duration::from_secs(60));
+/// ```
 #[derive(Clone, Debug)]
 pub struct ManualClock {
     coarse: Arc<AtomicU64>,
@@ -126,6 +137,17 @@ impl ManualClock {
 }
 
 /// A point in time of a [`Clock`], meaningful in this process only.
+///
+/// ```
+/// use cache_core::{Clock, Moment};
+/// use std::time::Duration;
+///
+/// let now = Clock::manual().0.now();
+/// let end = now.plus(Duration::from_secs(60));
+/// assert!(now < end && end < Moment::NEVER);
+/// assert_eq!(end.since(now), Duration::from_secs(60));
+/// assert_eq!(now.since(end), Duration::ZERO);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Moment(u64);
 

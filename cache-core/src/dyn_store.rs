@@ -11,6 +11,17 @@ use crate::{
 /// The twin of [`CacheStore`] that can be a `dyn`. Every store is one; [`SharedStore`] is made of it.
 ///
 /// Each call costs a dynamic dispatch, and an allocation unless it is `dyn_get_now`.
+///
+/// ```
+/// use cache_core::{DynCacheStore, SetOptions};
+/// use cache_memory::MemoryStore;
+///
+/// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+/// let store: Box<dyn DynCacheStore<u32>> = Box::new(MemoryStore::new(100));
+/// store.dyn_set("answer", Some(42), SetOptions::forever()).await?;
+/// assert_eq!(store.dyn_get("answer").await?.unwrap().into_value(), Some(42));
+/// # Ok::<(), cache_core::Error>(()) }).unwrap();
+/// ```
 #[async_trait]
 pub trait DynCacheStore<V>: Send + Sync + 'static {
     /// As [`CacheStore::get`].

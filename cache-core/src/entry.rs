@@ -198,6 +198,20 @@ impl<V> Entry<V> {
 ///
 /// Two entries of one key with the same version are the same write. Versions are compared for
 /// equality only.
+///
+/// ```
+/// use cache_core::{CacheStore, SetOptions, Version};
+/// use cache_memory::MemoryStore;
+///
+/// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+/// let store = MemoryStore::new(100);
+/// store.set("answer", Some(41), SetOptions::forever()).await?;
+/// let first = store.get("answer").await?.unwrap().version();
+/// store.set("answer", Some(42), SetOptions::forever()).await?;
+/// assert_ne!(store.get("answer").await?.unwrap().version(), first);
+/// assert_ne!(first, Version::UNKNOWN);
+/// # Ok::<(), cache_core::Error>(()) }).unwrap();
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Version(u64);
 

@@ -9,6 +9,20 @@ pub type BoxError = Box<dyn StdError + Send + Sync>;
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// What went wrong, by what a caller can do about it.
+///
+/// ```
+/// use cache_core::{Error, ErrorKind};
+///
+/// fn answer(error: &Error) -> u16 {
+///     match error.kind() {
+///         ErrorKind::LoadTimeout | ErrorKind::WaitTimeout => 504,
+///         ErrorKind::Load | ErrorKind::Unavailable => 502,
+///         _ => 500,
+///     }
+/// }
+///
+/// assert_eq!(answer(&Error::new(ErrorKind::LoadTimeout)), 504);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {

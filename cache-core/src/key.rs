@@ -7,6 +7,14 @@ use smol_str::{SmolStr, SmolStrBuilder};
 
 /// What a key is spelled as in the store: a borrowed string where the key is one, else a string that
 /// is kept inline up to 23 bytes.
+///
+/// ```
+/// use cache_core::{CacheKey, Key};
+///
+/// assert_eq!(&*7_u64.key(), "7");
+/// assert_eq!(&*Key::borrowed("user"), "user");
+/// assert_eq!(&*Key::display(1.5), "1.5");
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Key<'a>(Spelling<'a>);
 

@@ -8,6 +8,22 @@ use crate::{Entry, Version};
 ///
 /// A store keeps the lease in the slot of the value itself, so that whatever removes or replaces the
 /// value takes the lease away as well. See [`CacheStore::claim`](crate::CacheStore::claim).
+///
+/// ```
+/// use cache_core::{CacheStore, Claim, ClaimOptions, Fill, SetOptions};
+/// use cache_memory::MemoryStore;
+/// use std::time::Duration;
+///
+/// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+/// let store = MemoryStore::new(100);
+/// let claim = store.claim("answer", ClaimOptions::new(Duration::from_secs(10))).await?;
+/// let Claim::Granted(lease) = claim else { panic!("nobody else loads it") };
+/// assert_eq!(lease.key(), "answer");
+///
+/// store.remove("answer").await?; // takes the lease away
+/// assert_eq!(store.fill(lease, Some(42), SetOptions::forever()).await?, Fill::Refused);
+/// # Ok::<(), cache_core::Error>(()) }).unwrap();
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[must_use = "a lease that is neither filled nor released keeps others waiting until it ends"]
 pub struct Lease {
@@ -80,6 +96,21 @@ impl ClaimOptions {
 }
 
 /// The answer to a claim.
+///
+/// ```
+/// use cache_core::{CacheStore, Claim, ClaimOptions};
+/// use cache_memory::MemoryStore;
+/// use std::time::Duration;
+///
+/// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+/// let store = MemoryStore::<u32>::new(100);
+/// let options = ClaimOptions::new(Duration::from_secs(10));
+/// let first = store.claim("answer", options).await?;
+/// assert!(matches!(first, Claim::Granted(_)));
+/// let second = store.claim("answer", options).await?;
+/// assert!(matches!(second, Claim::Held { .. }));
+/// # Ok::<(), cache_core::Error>(()) }).unwrap();
+/// ```
 #[derive(Clone, Debug)]
 #[must_use = "a granted lease has to be filled or released"]
 pub enum Claim<V> {
@@ -95,6 +126,20 @@ pub enum Claim<V> {
 }
 
 /// The answer to a fill.
+///
+/// ```
+/// use cache_core::{CacheStore, CacheStoreExt, Claim, ClaimOptions, Fill, SetOptions};
+/// use cache_memory::MemoryStore;
+/// use std::time::Duration;
+///
+/// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+/// let store = MemoryStore::new(100);
+/// let claim = store.claim("answer", ClaimOptions::new(Duration::from_secs(10))).await?;
+/// let Claim::Granted(lease) = claim else { panic!("nobody else loads it") };
+/// assert_eq!(store.fill(lease, Some(42), SetOptions::forever()).await?, Fill::Stored);
+/// assert_eq!(store.value("answer").await?, Some(42));
+/// # Ok::<(), cache_core::Error>(()) }).unwrap();
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub enum Fill {

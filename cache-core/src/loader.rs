@@ -78,6 +78,31 @@ impl<K: Send, L: Loader<K>> Loader<K> for Arc<L> {
 ///
 /// It is asked once for just the keys that the cache misses. A type that can do it for one key and
 /// for many implements both traits; a closure becomes both by [`Batch`].
+///
+/// ```
+/// use cache_core::{BatchLoader, Loader};
+/// use std::convert::Infallible;
+///
+/// struct Squares;
+///
+/// impl Loader<u64> for Squares {
+///     type Value = u64;
+///     type Error = Infallible;
+///
+///     async fn load(&self, n: u64) -> Result<Option<u64>, Infallible> {
+///         Ok(Some(n * n))
+///     }
+/// }
+///
+/// impl BatchLoader<u64> for Squares {
+///     async fn load_many(&self, numbers: Vec<u64>) -> Result<Vec<(u64, u64)>, Infallible> {
+///         Ok(numbers.into_iter().map(|n| (n, n * n)).collect())
+///     }
+/// }
+/// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+/// assert_eq!(Squares.load_many(vec![2, 3]).await.unwrap(), [(2, 4), (3, 9)]);
+/// # });
+/// ```
 pub trait BatchLoader<K>: Loader<K> {
     /// Asks the source. Keys that are not in the answer are not in the source; keys that were not
     /// asked for are ignored; the order does not matter.

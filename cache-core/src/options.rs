@@ -91,6 +91,20 @@ impl<V, O> ReadOptions<V, O> {
     }
 
     /// Takes the lifetime from the value; `None` is the general one, zero is not to keep it.
+    ///
+    /// Where the type of the values is not known yet, the closure's argument wants its type written.
+    ///
+    /// ```
+    /// use cache_core::ReadOptions;
+    /// use std::time::Duration;
+    ///
+    /// struct Token {
+    ///     expires_in: Duration,
+    /// }
+    ///
+    /// let options = ReadOptions::ttl(Duration::from_secs(300)).ttl_of(|v: &Token| Some(v.expires_in));
+    /// assert!(options.check().is_ok());
+    /// ```
     #[must_use]
     pub fn ttl_of(
         mut self,
@@ -127,6 +141,10 @@ impl<V, O> ReadOptions<V, O> {
 
     /// Treats a store that has not answered one operation after this long as one that failed. A store behind a
     /// network has a shorter limit of its own; this is for those that have none.
+    ///
+    /// It holds for every operation but the removal of a prefix and `clear`, which may take their time, and
+    /// within a tokio runtime only, for want of a timer. An invalidation waits as long for a fill of its key, where
+    /// the store does not [fence](crate::Capabilities::fenced).
     #[must_use]
     pub fn store_timeout(mut self, limit: Duration) -> Self {
         self.store_timeout = limit;

@@ -231,6 +231,15 @@ pub trait CacheStore: Send + Sync + 'static {
 }
 
 /// What a store does beyond the defaults of [`CacheStore`].
+///
+/// ```
+/// use cache_core::{CacheStore, Capabilities};
+/// use cache_memory::MemoryStore;
+///
+/// let store = MemoryStore::<u32>::new(100);
+/// assert!(store.capabilities().fenced && !store.capabilities().shared);
+/// assert!(!Capabilities::default().fenced);
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Capabilities {
@@ -250,6 +259,18 @@ impl Capabilities {
 }
 
 /// Conveniences for users of a store. Nobody implements it; every store has them.
+///
+/// ```
+/// use cache_core::CacheStoreExt;
+/// use cache_memory::MemoryStore;
+/// use std::time::Duration;
+///
+/// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+/// let prices = MemoryStore::new(100).namespaced("price");
+/// prices.put("tea", 3, Duration::from_secs(60)).await?;
+/// assert_eq!(prices.value("tea").await?, Some(3));
+/// # Ok::<(), cache_core::Error>(()) }).unwrap();
+/// ```
 pub trait CacheStoreExt: CacheStore {
     /// The value under `key`; `None` if there is no entry or a negative one.
     ///

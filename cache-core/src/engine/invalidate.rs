@@ -1,4 +1,4 @@
-//! How keys leave: the flights are revoked, and then the entries removed. See [`Flights`].
+//! How keys leave: the flights are revoked, then the entries removed, then those flights revoked that began meanwhile. See [`Flights`].
 
 use std::future::Future;
 use std::sync::Arc;
@@ -52,7 +52,7 @@ impl<S: CacheStore, O: Observer> Engine<S, O> {
         if !filling.is_empty() && !self.store.capabilities().fenced {
             let filled = join_all(filling.iter().map(|flight| flight.filled()));
             // If a fill takes longer than that, its leader removes the entry again by itself.
-            let _ = timeout(self.options.store_timeout, filled).await;
+            let _ = Box::pin(timeout(self.options.store_timeout, filled)).await;
         }
         let changed = change.await;
         // A flight that has begun meanwhile may have found what was about to go.

@@ -130,7 +130,8 @@ impl<S: CacheStore, O: Observer> Engine<S, O> {
         if Handle::try_current().is_err() {
             return answer.await;
         }
-        timeout(self.options.store_timeout, answer)
+        // Boxed, because a timer is large and most answers need none.
+        Box::pin(timeout(self.options.store_timeout, answer))
             .await
             .unwrap_or_else(|late| Err(Error::with_cause(ErrorKind::Unavailable, late)))
     }

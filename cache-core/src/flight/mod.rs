@@ -37,7 +37,8 @@ impl<V> Landing<V> {
     }
 }
 
-/// The loads in progress of one cache, at most one per key.
+/// The loads in progress of one cache, at most one per key that can be joined; one that was revoked
+/// may still be under way beside it.
 ///
 /// # A flight's life
 ///

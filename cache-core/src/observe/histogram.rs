@@ -47,6 +47,19 @@ fn upper_end(bucket: usize) -> Duration {
 }
 
 /// How long something took, many times over; precise to an eighth.
+///
+/// ```
+/// use cache_core::{Event, Observer, Stats};
+/// use std::time::Duration;
+///
+/// let stats = Stats::default();
+/// stats.observe(&Event::Load { took: Duration::from_millis(8), error: None });
+///
+/// let loads = stats.snapshot().load_times;
+/// assert_eq!(loads.count(), 1);
+/// let median = loads.quantile(0.5);
+/// assert!(median >= Duration::from_millis(8) && median <= Duration::from_millis(9));
+/// ```
 #[derive(Clone, Default)]
 pub struct Latencies {
     counts: Vec<u64>,

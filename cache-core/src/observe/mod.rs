@@ -46,6 +46,24 @@ pub trait Observer: Send + Sync + 'static {
 }
 
 /// What an [`Observer`] is told.
+///
+/// ```
+/// use cache_core::{Event, Observer};
+///
+/// /// Writes down what went wrong.
+/// struct Log;
+///
+/// impl Observer for Log {
+///     fn observe(&self, event: &Event<'_>) {
+///         match event {
+///             Event::Load { took, error: Some(error) } => eprintln!("after {took:?}: {error}"),
+///             Event::StoreFailed { error } => eprintln!("{error}"),
+///             _ => {}
+///         }
+///     }
+/// }
+/// # Log.observe(&Event::FillRefused);
+/// ```
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Event<'a> {
@@ -77,7 +95,19 @@ pub enum Event<'a> {
 /// How a request for a key ended.
 ///
 /// Every request has exactly one outcome, so requests are the sum of all outcomes; hits are `Hit` and
-/// `Negative`, misses are `Loaded`, `Coalesced`, `Missed`, `Failed` and `Cancelled`.
+/// `Negative`, misses are `Loaded`, `Coalesced`, `Missed`, `Failed` and `Cancelled`. `Stale` is neither, but
+/// counts as answered by the store in the [hit rate](Snapshot::hit_rate).
+///
+/// ```
+/// use cache_core::{Event, Observer, Outcome, Stats};
+///
+/// let stats = Stats::default();
+/// for outcome in [Outcome::Hit, Outcome::Stale, Outcome::Loaded, Outcome::Coalesced] {
+///     stats.observe(&Event::Request { outcome, took: None });
+/// }
+/// let seen = stats.snapshot();
+/// assert_eq!((seen.requests(), seen.misses(), seen.hit_rate()), (4, 2, 0.5));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Outcome {
@@ -100,6 +130,17 @@ pub enum Outcome {
 }
 
 /// Watches nothing, and costs nothing.
+///
+/// ```
+/// use cache_core::{Event, Observer, ReadOptions, Silent};
+/// use std::time::Duration;
+///
+/// // It is what options have at first.
+/// let options: ReadOptions<u32, Silent> = ReadOptions::ttl(Duration::from_secs(60));
+/// Silent.observe(&Event::FillRefused);
+/// assert!(!Silent.samples());
+/// # drop(options);
+/// ```
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Silent;
 

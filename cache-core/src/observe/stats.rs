@@ -157,6 +157,15 @@ impl fmt::Debug for Stats {
 }
 
 /// The figures of a [`Stats`] at one moment. Counts are since its creation.
+///
+/// ```
+/// use cache_core::{Event, Observer, Outcome, Stats};
+///
+/// let stats = Stats::default();
+/// let before = stats.snapshot();
+/// stats.observe(&Event::Request { outcome: Outcome::Hit, took: None });
+/// assert_eq!((before.hits, stats.snapshot().hits), (0, 1));
+/// ```
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Snapshot {
@@ -203,7 +212,8 @@ impl Snapshot {
         self.loaded + self.coalesced + self.missed + self.failed + self.cancelled
     }
 
-    /// The share of requests that the store could answer, 0 to 1; 0 if there were none.
+    /// The share of requests that the store could answer, 0 to 1; 0 if there were none. A stale value that
+    /// was served counts as answered by the store.
     #[must_use]
     pub fn hit_rate(&self) -> f64 {
         match self.requests() {

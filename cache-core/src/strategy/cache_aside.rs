@@ -11,8 +11,8 @@ use crate::{BoxError, CacheKey, CacheStore, Key, Observer, ReadOptions, Result, 
 /// Otherwise [`ReadThrough`](crate::ReadThrough) keeps the loader in one place.
 ///
 /// * However many callers miss a key at once, one loads; the others get its result, or its error.
-/// * A value that is invalidated during its load is returned to those who were waiting for it, and not kept.
-/// * When the store fails, reads go on without it, unless the cache [fails
+/// * A value that is invalidated during its load is returned at most to those who asked for it before, and not kept.
+/// * When the store fails, or does not answer in time, reads go on without it, unless the cache [fails
 ///   closed](ReadOptions::fail_closed).
 ///
 /// Clones share everything.
@@ -71,8 +71,8 @@ impl<S: CacheStore, O: Observer> CacheAside<S, O> {
     /// # Errors
     ///
     /// The load's, for all that waited for it: [`ErrorKind::Load`](crate::ErrorKind::Load) with the closure's own error as
-    /// the [cause](crate::Error::cause), `LoaderPanicked`, `LoadTimeout`, `WaitTimeout`, `RecursiveLoad`. The store's, if the
-    /// cache fails closed.
+    /// the [cause](crate::Error::cause), `LoaderPanicked`, `LoadTimeout`, `WaitTimeout`, `RecursiveLoad`; `NoRuntime` for a miss
+    /// outside of a runtime. The store's, if the cache fails closed.
     #[inline]
     pub fn get_or_load<'a, K, F, Fut, E>(
         &'a self,
@@ -128,7 +128,8 @@ impl<S: CacheStore, O: Observer> CacheAside<S, O> {
     }
 
     /// Removes the entry under `key`. Call it after the source has changed (and committed): no read that
-    /// begins after it has returned gets anything older, whatever loads are under way.
+    /// begins after it has returned gets anything older, whatever loads are under way. On a store that does not
+    /// [fence](crate::Capabilities::fenced) it first waits for a fill of the key, up to `store_timeout`.
     ///
     /// # Errors
     ///

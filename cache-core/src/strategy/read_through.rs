@@ -13,8 +13,8 @@ use crate::{
 ///
 /// * However many callers miss a key at once, one load is made; all get its result, or its error.
 /// * The load runs in a task of its own: a caller that goes away does not stop it for the others.
-/// * A value that is invalidated during its load is returned to those who were waiting for it, and not kept.
-/// * When the store fails, reads go on without it, unless the cache [fails
+/// * A value that is invalidated during its load is returned at most to those who asked for it before, and not kept.
+/// * When the store fails, or does not answer in time, reads go on without it, unless the cache [fails
 ///   closed](ReadOptions::fail_closed).
 ///
 /// Clones share everything.
@@ -56,8 +56,8 @@ impl<S: CacheStore, L, O: Observer> ReadThrough<S, L, O> {
     /// # Errors
     ///
     /// The load's, for all that waited for it: [`ErrorKind::Load`](crate::ErrorKind::Load) with the loader's own error as
-    /// the [cause](crate::Error::cause), `LoaderPanicked`, `LoadTimeout`, `WaitTimeout`, `RecursiveLoad`. The store's, if the
-    /// cache fails closed.
+    /// the [cause](crate::Error::cause), `LoaderPanicked`, `LoadTimeout`, `WaitTimeout`, `RecursiveLoad`; `NoRuntime` for a miss
+    /// outside of a runtime. The store's, if the cache fails closed.
     ///
     /// # Cancellation
     ///
@@ -105,7 +105,8 @@ impl<S: CacheStore, L, O: Observer> ReadThrough<S, L, O> {
     }
 
     /// Removes the entry under `key`. Call it after the source has changed (and committed): no read that
-    /// begins after it has returned gets anything older, whatever loads are under way.
+    /// begins after it has returned gets anything older, whatever loads are under way. On a store that does not
+    /// [fence](crate::Capabilities::fenced) it first waits for a fill of the key, up to `store_timeout`.
     ///
     /// # Errors
     ///

@@ -53,6 +53,19 @@ pub fn promises<S: Comparable>() -> Vec<Promise<S>> {
 }
 
 /// One promise of [`CacheStore`], and the test of it.
+///
+/// ```
+/// use cache_core::Clock;
+/// use cache_core::testing::{ModelStore, Subject, promises};
+///
+/// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+/// for promise in promises() {
+///     let (clock, hands) = Clock::manual();
+///     let subject = Subject::new(ModelStore::<u64>::new(clock)).manual_clock(hands);
+///     assert_eq!(promise.check(subject).await, Ok(()), "{}", promise.name());
+/// }
+/// # });
+/// ```
 pub struct Promise<S: CacheStore> {
     name: &'static str,
     test: fn(Subject<S>) -> BoxFuture<'static, Kept>,
@@ -108,6 +121,21 @@ impl<S: CacheStore> fmt::Debug for Promise<S> {
 }
 
 /// A promise that a store does not keep, and how that showed.
+///
+/// ```
+/// use cache_core::Clock;
+/// use cache_core::testing::{FailingStore, ModelStore, Operation, Subject, violations};
+///
+/// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+/// let broken = violations(|| async {
+///     let (clock, hands) = Clock::manual();
+///     let store = FailingStore::new(ModelStore::<u64>::new(clock));
+///     store.fail(Operation::Set, cache_core::ErrorKind::Store);
+///     Subject::new(store).manual_clock(hands)
+/// });
+/// assert!(broken.await.iter().any(|violation| violation.promise() == "set_replaces_the_value"));
+/// # });
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation {
     promise: &'static str,

@@ -159,6 +159,16 @@ impl<S: CacheStore + fmt::Debug> fmt::Debug for Subject<S> {
 }
 
 /// A store whose values can be compared and printed. Every such store is one.
+///
+/// ```
+/// use cache_core::testing::{Comparable, ModelStore, promises};
+///
+/// fn count<S: Comparable>(_: &S) -> usize {
+///     promises::<S>().len()
+/// }
+///
+/// assert!(count(&ModelStore::<u64>::new(cache_core::Clock::system())) > 0);
+/// ```
 pub trait Comparable: CacheStore<Value: PartialEq + fmt::Debug> {}
 
 impl<S: CacheStore<Value: PartialEq + fmt::Debug>> Comparable for S {}

@@ -10,6 +10,17 @@ pub use recording::{Call, RecordingStore};
 pub use slow::{Gate, SlowStore};
 
 /// An operation of [`CacheStore`](crate::CacheStore).
+///
+/// ```
+/// use cache_core::testing::{FailingStore, ModelStore, Operation};
+/// use cache_core::{CacheStoreExt, Clock, ErrorKind};
+///
+/// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+/// let store = FailingStore::new(ModelStore::<u32>::new(Clock::system()));
+/// store.fail(Operation::Get, ErrorKind::Unavailable);
+/// assert!(store.value("answer").await.is_err());
+/// # Ok::<(), cache_core::Error>(()) }).unwrap();
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[expect(missing_docs, reason = "each is the method with this name")]
 pub enum Operation {

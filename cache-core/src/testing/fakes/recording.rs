@@ -30,6 +30,18 @@ pub struct RecordingStore<S> {
 }
 
 /// A call that a [`RecordingStore`] has written down when it was made.
+///
+/// ```
+/// use cache_core::testing::{ModelStore, Operation, RecordingStore};
+/// use cache_core::{CacheStore, Clock};
+///
+/// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+/// let store = RecordingStore::new(ModelStore::<u32>::new(Clock::system()));
+/// store.remove("a").await?;
+/// let call = &store.calls()[0];
+/// assert_eq!((call.operation(), call.keys()), (Operation::Remove, &["a".to_owned()][..]));
+/// # Ok::<(), cache_core::Error>(()) }).unwrap();
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Call {
     operation: Operation,

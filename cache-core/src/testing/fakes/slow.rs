@@ -111,6 +111,20 @@ impl<S> SlowStore<S> {
 }
 
 /// Where a [`SlowStore`] holds operations. It is shut at first.
+///
+/// ```
+/// use cache_core::testing::{ModelStore, Operation, SlowStore};
+/// use cache_core::{CacheStoreExt, Clock};
+///
+/// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+/// let store = SlowStore::new(ModelStore::<u32>::new(Clock::system()));
+/// let gate = store.hold(Operation::Get);
+/// let reader = tokio::spawn({ let store = store.clone(); async move { store.value("a").await } });
+/// gate.arrived(1).await; // the read is held here
+/// gate.let_through(1);
+/// assert_eq!(reader.await.unwrap()?, None);
+/// # Ok::<(), cache_core::Error>(()) }).unwrap();
+/// ```
 #[derive(Clone, Debug)]
 pub struct Gate(Arc<Inner>);
 
