@@ -114,8 +114,8 @@ impl RedisBuilder {
         self
     }
 
-    /// How many connections there are, 1 by default. Each key has its own. Two pay from about a
-    /// hundred concurrent readers on.
+    /// How many connections there are, 1 by default. Each key has its own. Two may pay from about a
+    /// hundred concurrent readers on, and cost below that.
     pub fn connections(mut self, connections: usize) -> Self {
         self.settings.connections = connections;
         self
