@@ -463,6 +463,26 @@ async fn the_documented_permissions_are_enough() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn limits_that_are_too_wide_are_as_good_as_none() {
+    let store = patient_at(&redis_url().await, &fresh_name())
+        .operation_timeout(Duration::MAX)
+        .connect_timeout(Duration::MAX)
+        .reconnect_pauses(Duration::MAX, Duration::MAX)
+        .max_in_flight(usize::MAX)
+        .max_pending(usize::MAX)
+        .largest_batch(usize::MAX)
+        .connect()
+        .await
+        .expect("a server");
+    store
+        .put("key", Bytes::from_static(b"value"), MINUTE)
+        .await
+        .expect("set");
+    assert!(store.value("key").await.expect("an answer").is_some());
+    store.remove("key").await.expect("removed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_server_without_memory_refuses_writes_and_serves_reads() {
     let server = Server::start().await;
     let store = patient_at(&server.url(), "s")

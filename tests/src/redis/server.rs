@@ -13,16 +13,15 @@ pub struct Server {
     running: Option<Running>,
 }
 
-/// The server's process, and a shell that kills it when its standard input ends, which it does however
-/// this process ends.
+/// The server's process, and a shell that kills it and tidies up when its standard input ends, which it
+/// does however this process ends.
 #[derive(Debug)]
 struct Running {
     shell: Child,
     server: u32,
 }
 
-const SCRIPT: &str =
-    r#"redis-server "$@" </dev/null >/dev/null 2>&1 & echo $!; cat >/dev/null; kill -9 $!; wait"#;
+const SCRIPT: &str = r#"redis-server "$@" </dev/null >/dev/null 2>&1 & echo $!; cat >/dev/null; kill -9 $!; wait; rm -rf "$DIRECTORY""#;
 
 impl Server {
     /// Starts a server on a free port.
@@ -109,7 +108,6 @@ impl Server {
         let port = listener.local_addr().expect("an address").port();
         let name = format!("cache-tests-redis-{}-{port}", std::process::id());
         let directory = std::env::temp_dir().join(name);
-        std::fs::create_dir_all(&directory).expect("a directory for temporary files");
         Self {
             port,
             directory,
@@ -120,11 +118,13 @@ impl Server {
 
     /// Whether it has started, here and nowhere else.
     fn run(&mut self) -> bool {
+        std::fs::create_dir_all(&self.directory).expect("a directory for temporary files");
         let mut shell = Command::new("sh")
             .args(["-c", SCRIPT, "sh", "--port", &self.port.to_string()])
             .args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
             .arg("--dir")
             .arg(&self.directory)
+            .env("DIRECTORY", &self.directory)
             .args(&self.arguments)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -158,7 +158,6 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         self.kill();
-        let _ = std::fs::remove_dir_all(&self.directory);
     }
 }
 
