@@ -6,10 +6,14 @@ use std::time::Duration;
 use cache_core::{CacheKey, Error, ErrorKind, Key, Result};
 use redis::{ConnectionAddr, IntoConnectionInfo, ProtocolVersion, RedisConnectionInfo};
 use smol_str::format_smolstr;
+use tokio::sync::Semaphore;
 
 use crate::RedisStore;
 use crate::inner::Inner;
 use crate::settings::Settings;
+
+/// Longer than this is as good as for ever, and can be added to any moment.
+const DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// The options of a [`RedisStore`]; [`RedisStore::builder`] begins one.
 ///
@@ -91,7 +95,7 @@ impl RedisBuilder {
     ///
     /// Operations on many keys, and removals by prefix, take several steps, and each has this long.
     pub fn operation_timeout(mut self, timeout: Duration) -> Self {
-        self.settings.operation_timeout = timeout;
+        self.settings.operation_timeout = timeout.min(DAY);
         self
     }
 
@@ -108,8 +112,8 @@ impl RedisBuilder {
         self
     }
 
-    /// How many connections there are, 1 by default. Each key has its own. Two pay from about a
-    /// hundred concurrent readers on.
+    /// How many connections there are, 1 by default. Each key has its own. Two may pay from about a
+    /// hundred concurrent readers on, and cost below that.
     pub fn connections(mut self, connections: usize) -> Self {
         self.settings.connections = connections;
         self
@@ -124,7 +128,7 @@ impl RedisBuilder {
 
     /// How many operations may be in flight, 8192 by default. One more is an error at once.
     pub fn max_in_flight(mut self, operations: usize) -> Self {
-        self.settings.max_in_flight = operations;
+        self.settings.max_in_flight = operations.min(Semaphore::MAX_PERMITS);
         self
     }
 

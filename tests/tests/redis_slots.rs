@@ -283,6 +283,78 @@ async fn what_the_server_refuses_is_said_when_connecting() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_documented_permissions_are_enough() {
+    let permissions = "+@connection +time +get +mget +set +setrange +getrange +strlen +pttl +pexpire \
+                       +unlink +scan +evalsha +eval +script|load +multi +exec";
+    let mut arguments = vec!["--user", "shop", "on", ">password", "~shop:*"];
+    arguments.extend(permissions.split_whitespace());
+    let server = Server::start_with(&arguments).await;
+    for bare in [false, true] {
+        let builder = patient_at(&server.url(), "shop")
+            .user("shop")
+            .password("password");
+        let builder = if bare { builder.bare() } else { builder };
+        let store = builder.connect().await.expect("it may do all it needs");
+        let value = Some(Bytes::from_static(b"value"));
+        let minute = SetOptions::ttl(MINUTE);
+        store
+            .set("key", value.clone(), minute.clone())
+            .await
+            .expect("set");
+        let entry = store
+            .get("key")
+            .await
+            .expect("an answer")
+            .expect("an entry");
+        for options in [
+            ClaimOptions::new(MINUTE * 2).refreshing(entry.version()),
+            ClaimOptions::new(MINUTE),
+        ] {
+            if let Claim::Granted(lease) = store.claim("key", options).await.expect("an answer") {
+                store.release(lease).await.expect("released");
+            }
+        }
+        let claim = store
+            .claim("cold", ClaimOptions::new(MINUTE))
+            .await
+            .expect("an answer");
+        let Claim::Granted(lease) = claim else {
+            panic!("{claim:?}")
+        };
+        let filled = store.fill(lease, value.clone(), minute.clone()).await;
+        assert_eq!(filled.expect("an answer"), Fill::Stored);
+        for result in store.set_many(vec![("a", value, minute)]).await {
+            result.expect("set");
+        }
+        for entry in store.get_many(&["a", "key"]).await {
+            assert!(entry.expect("an answer").is_some());
+        }
+        store.remove_many(&["a", "key"]).await.expect("removed");
+        store.clear().await.expect("cleared");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn limits_that_are_too_wide_are_as_good_as_none() {
+    let store = patient_at(&redis_url().await, &fresh_name())
+        .operation_timeout(Duration::MAX)
+        .connect_timeout(Duration::MAX)
+        .reconnect_pauses(Duration::MAX, Duration::MAX)
+        .max_in_flight(usize::MAX)
+        .max_pending(usize::MAX)
+        .largest_batch(usize::MAX)
+        .connect()
+        .await
+        .expect("a server");
+    store
+        .put("key", Bytes::from_static(b"value"), MINUTE)
+        .await
+        .expect("set");
+    assert!(store.value("key").await.expect("an answer").is_some());
+    store.remove("key").await.expect("removed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_server_without_memory_refuses_writes_and_serves_reads() {
     let server = Server::start().await;
     let store = patient_at(&server.url(), "s").connect().await.expect("a server");

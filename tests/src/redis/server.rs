@@ -13,16 +13,15 @@ pub struct Server {
     running: Option<Running>,
 }
 
-/// The server's process, and a shell that kills it when its standard input ends, which it does however
-/// this process ends.
+/// The server's process, and a shell that kills it and tidies up when its standard input ends, which it
+/// does however this process ends.
 #[derive(Debug)]
 struct Running {
     shell: Child,
     server: u32,
 }
 
-const SCRIPT: &str =
-    r#"redis-server "$@" </dev/null >/dev/null 2>&1 & echo $!; cat >/dev/null; kill -9 $!; wait"#;
+const SCRIPT: &str = r#"redis-server "$@" </dev/null >/dev/null 2>&1 & echo $!; cat >/dev/null; kill -9 $!; wait; rm -rf "$DIRECTORY""#;
 
 impl Server {
     /// Starts a server on a free port.
@@ -98,7 +97,9 @@ impl Server {
 
     fn signal(&self, signal: &str) {
         let running = self.running.as_ref().expect("the server runs");
-        let status = Command::new("kill").args([signal, &running.server.to_string()]).status();
+        let status = Command::new("kill")
+            .args([signal, &running.server.to_string()])
+            .status();
         assert!(status.expect("there is a `kill`").success());
     }
 
@@ -107,17 +108,23 @@ impl Server {
         let port = listener.local_addr().expect("an address").port();
         let name = format!("cache-tests-redis-{}-{port}", std::process::id());
         let directory = std::env::temp_dir().join(name);
-        std::fs::create_dir_all(&directory).expect("a directory for temporary files");
-        Self { port, directory, arguments, running: None }
+        Self {
+            port,
+            directory,
+            arguments,
+            running: None,
+        }
     }
 
     /// Whether it has started, here and nowhere else.
     fn run(&mut self) -> bool {
+        std::fs::create_dir_all(&self.directory).expect("a directory for temporary files");
         let mut shell = Command::new("sh")
             .args(["-c", SCRIPT, "sh", "--port", &self.port.to_string()])
             .args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
             .arg("--dir")
             .arg(&self.directory)
+            .env("DIRECTORY", &self.directory)
             .args(&self.arguments)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -125,7 +132,9 @@ impl Server {
             .expect("there is a shell");
         let mut line = String::new();
         let stdout = shell.stdout.take().expect("it is piped");
-        BufReader::new(stdout).read_line(&mut line).expect("the shell answers");
+        BufReader::new(stdout)
+            .read_line(&mut line)
+            .expect("the shell answers");
         let server = line.trim().parse().expect("the number of a process");
         let installed = Command::new("redis-server").arg("--version").output();
         assert!(
@@ -149,7 +158,6 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         self.kill();
-        let _ = std::fs::remove_dir_all(&self.directory);
     }
 }
 
@@ -167,6 +175,8 @@ fn process_at(port: u16) -> Option<u32> {
     stream.write_all(b"INFO server\r\nQUIT\r\n").ok()?;
     let mut info = String::new();
     stream.read_to_string(&mut info).ok()?;
-    let line = info.lines().find_map(|line| line.strip_prefix("process_id:"));
+    let line = info
+        .lines()
+        .find_map(|line| line.strip_prefix("process_id:"));
     line?.trim().parse().ok()
 }
