@@ -75,7 +75,7 @@
 //!
 //! `get_many` of 100 keys has 0.92x the client's `MGET`; the header of a slot is part of that. Measured
 //! on two cores of a virtual machine that client, server and others shared, with Redis 7.0 and Rust 1.95.
-//! From run to run the ratios at 64 callers were between 1.4 and 2.4, and at 256 between 1.6 and 2.7:
+//! From run to run the ratios at 64 callers were between 1.3 and 2.8, and at 256 between 1.5 and 2.7:
 //!
 //! ```text
 //! cargo run --release -p cache-redis --example throughput redis://127.0.0.1:6379

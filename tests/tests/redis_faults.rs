@@ -26,10 +26,7 @@ fn impatient(url: &str) -> RedisBuilder {
 }
 
 async fn hits(store: &RedisStore) -> bool {
-    store
-        .put("hit", Bytes::from_static(b"value"), MINUTE)
-        .await
-        .is_ok()
+    store.put("hit", Bytes::from_static(b"value"), MINUTE).await.is_ok()
         && matches!(store.value("hit").await, Ok(Some(_)))
 }
 
@@ -53,17 +50,11 @@ async fn a_server_that_hangs_costs_callers_no_error_and_little_time() {
     for read in readers.join_all().await {
         assert_eq!(read.expect("loaded"), Some(1));
     }
-    eventually("the store gives the connection up", async || {
-        !store.is_connected()
-    })
-    .await;
+    eventually("the store gives the connection up", async || !store.is_connected()).await;
 
     for _ in 0..100 {
         let error = store.get("key").now_or_never().expect("an answer at once");
-        assert_eq!(
-            error.expect_err("the server hangs").kind(),
-            ErrorKind::Unavailable
-        );
+        assert_eq!(error.expect_err("the server hangs").kind(), ErrorKind::Unavailable);
         assert_eq!(cache.get("key").await.expect("loaded"), Some(1));
     }
 
@@ -99,9 +90,7 @@ async fn a_server_that_is_killed_and_restarted_is_found_again() {
 async fn a_store_can_be_made_before_its_server() {
     let mut server = Server::start().await;
     server.kill();
-    let store = impatient(&server.url())
-        .connect_lazily()
-        .expect("valid options");
+    let store = impatient(&server.url()).connect_lazily().expect("valid options");
     let error = store.get("key").await.expect_err("there is no server");
     assert_eq!(error.kind(), ErrorKind::Unavailable);
     server.restart().await;
@@ -123,19 +112,10 @@ async fn invalidations_that_could_not_be_sent_are_made_up_for_before_anybody_rea
     eventually("the end is noticed", async || !store.is_connected()).await;
 
     for _ in 0..3 {
-        store
-            .remove("removed")
-            .await
-            .expect_err("there is no server");
+        store.remove("removed").await.expect_err("there is no server");
     }
-    store
-        .remove_prefix("a:")
-        .await
-        .expect_err("there is no server");
-    store
-        .put("set", Bytes::from_static(b"new"), MINUTE)
-        .await
-        .expect_err("there is no server");
+    store.remove_prefix("a:").await.expect_err("there is no server");
+    store.put("set", Bytes::from_static(b"new"), MINUTE).await.expect_err("there is no server");
     assert_eq!(store.pending(), 3, "of each key the newest");
 
     proxy.fault(Fault::None);
@@ -151,33 +131,19 @@ async fn invalidations_that_could_not_be_sent_are_made_up_for_before_anybody_rea
 async fn too_many_invalidations_become_one_of_everything() {
     let server = Server::start().await;
     let proxy = Proxy::to(server.port()).await;
-    let store = impatient(&proxy.url())
-        .max_pending(10)
-        .connect()
-        .await
-        .expect("a server");
+    let store = impatient(&proxy.url()).max_pending(10).connect().await.expect("a server");
     let keys: Vec<String> = (0..20).map(|number| format!("key {number}")).collect();
     for key in &keys {
-        store
-            .put(key, Bytes::from_static(b"old"), MINUTE)
-            .await
-            .expect("set");
+        store.put(key, Bytes::from_static(b"old"), MINUTE).await.expect("set");
     }
     let mut other = foreign(&server.url()).await;
-    let _: () = redis::cmd("SET")
-        .arg("another:key")
-        .arg(1)
-        .query_async(&mut other)
-        .await
-        .expect("set");
+    let _: () =
+        redis::cmd("SET").arg("another:key").arg(1).query_async(&mut other).await.expect("set");
     proxy.fault(Fault::Refuse);
     proxy.reset();
     eventually("the end is noticed", async || !store.is_connected()).await;
     let removed: Vec<&str> = keys[..11].iter().map(String::as_str).collect();
-    store
-        .remove_many(&removed)
-        .await
-        .expect_err("there is no server");
+    store.remove_many(&removed).await.expect_err("there is no server");
     assert_eq!(store.pending(), 1);
 
     proxy.fault(Fault::None);
@@ -185,11 +151,8 @@ async fn too_many_invalidations_become_one_of_everything() {
     for key in &keys {
         assert_eq!(store.value(key).await.expect("an answer"), None);
     }
-    let exists: bool = redis::cmd("EXISTS")
-        .arg("another:key")
-        .query_async(&mut other)
-        .await
-        .expect("an answer");
+    let exists: bool =
+        redis::cmd("EXISTS").arg("another:key").query_async(&mut other).await.expect("an answer");
     assert!(exists);
 }
 
@@ -200,17 +163,11 @@ async fn a_claim_whose_answer_is_lost_does_not_keep_the_key() {
     let store = impatient(&proxy.url()).connect().await.expect("a server");
     proxy.fault(Fault::DropAnswers);
     let claim = ClaimOptions::new(MINUTE * 60);
-    let error = store
-        .claim("key", claim)
-        .await
-        .expect_err("the answer is lost");
+    let error = store.claim("key", claim).await.expect_err("the answer is lost");
     assert_eq!(error.kind(), ErrorKind::Unavailable);
     let mut other = foreign(&server.url()).await;
-    let leased: bool = redis::cmd("EXISTS")
-        .arg("s:key")
-        .query_async(&mut other)
-        .await
-        .expect("an answer");
+    let leased: bool =
+        redis::cmd("EXISTS").arg("s:key").query_async(&mut other).await.expect("an answer");
     assert!(leased, "the server has granted it");
 
     proxy.fault(Fault::None);
@@ -230,22 +187,13 @@ async fn a_write_that_was_given_up_is_not_done_later() {
 
     server.stop();
     let error = store.put("key", Bytes::from_static(b"late"), MINUTE).await;
-    assert_eq!(
-        error.expect_err("the server hangs").kind(),
-        ErrorKind::Unavailable
-    );
+    assert_eq!(error.expect_err("the server hangs").kind(), ErrorKind::Unavailable);
     // So that nothing makes up for it, and the server finds the write itself.
     drop(store);
     server.resume();
-    eventually("the write arrives", async || {
-        calls(&mut other, ["evalsha"]).await == [1]
-    })
-    .await;
-    let there: bool = redis::cmd("EXISTS")
-        .arg("s:key")
-        .query_async(&mut other)
-        .await
-        .expect("an answer");
+    eventually("the write arrives", async || calls(&mut other, ["evalsha"]).await == [1]).await;
+    let there: bool =
+        redis::cmd("EXISTS").arg("s:key").query_async(&mut other).await.expect("an answer");
     assert!(!there);
 }
 
@@ -254,11 +202,8 @@ async fn calls<const N: usize>(
     other: &mut redis::aio::MultiplexedConnection,
     names: [&str; N],
 ) -> [u64; N] {
-    let stats: String = redis::cmd("INFO")
-        .arg("commandstats")
-        .query_async(other)
-        .await
-        .expect("statistics");
+    let stats: String =
+        redis::cmd("INFO").arg("commandstats").query_async(other).await.expect("statistics");
     names.map(|name| {
         let line = format!("cmdstat_{name}:calls=");
         let calls = stats.lines().find_map(|stat| stat.strip_prefix(&line));
@@ -268,20 +213,13 @@ async fn calls<const N: usize>(
 }
 
 async fn forget_calls(other: &mut redis::aio::MultiplexedConnection) {
-    let _: () = redis::cmd("CONFIG")
-        .arg("RESETSTAT")
-        .query_async(other)
-        .await
-        .expect("reset");
+    let _: () = redis::cmd("CONFIG").arg("RESETSTAT").query_async(other).await.expect("reset");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hit_is_one_command_and_a_cold_load_is_three() {
     let server = Server::start().await;
-    let store = patient_at(&server.url(), "s")
-        .connect()
-        .await
-        .expect("a server");
+    let store = patient_at(&server.url(), "s").connect().await.expect("a server");
     let mut other = foreign(&server.url()).await;
     let source = Source::with(&[("key", 1)]);
     let values = store.encoded::<_, u64>(Json::new());
@@ -308,17 +246,10 @@ async fn reads_go_together_when_many_are_in_flight_and_one_by_one_when_few_are()
         let store = store.connect().await.expect("a server");
         for number in 0..100 {
             let key = format!("{number}");
-            store
-                .put(&key, key.clone().into(), MINUTE)
-                .await
-                .expect("set");
+            store.put(&key, key.clone().into(), MINUTE).await.expect("set");
         }
-        let _: () = redis::cmd("SET")
-            .arg("s:70")
-            .arg("x")
-            .query_async(&mut other)
-            .await
-            .expect("set");
+        let _: () =
+            redis::cmd("SET").arg("s:70").arg("x").query_async(&mut other).await.expect("set");
         forget_calls(&mut other).await;
 
         // None of them is answered before all have been asked.
@@ -392,11 +323,7 @@ async fn whatever_the_network_does_the_store_recovers_and_never_lies() {
 async fn more_operations_than_fit_are_refused_at_once() {
     let server = Server::start().await;
     let proxy = Proxy::to(server.port()).await;
-    let store = patient_at(&proxy.url(), "s")
-        .max_in_flight(10)
-        .connect()
-        .await
-        .expect("a server");
+    let store = patient_at(&proxy.url(), "s").max_in_flight(10).connect().await.expect("a server");
     proxy.fault(Fault::Hang);
     let mut sets = JoinSet::new();
     for number in 0..30 {
@@ -415,33 +342,19 @@ async fn more_operations_than_fit_are_refused_at_once() {
     while let Some(set) = sets.join_next().await {
         set.expect("no panic").expect("it was in flight");
     }
-    store
-        .set("fits", None, SetOptions::ttl(MINUTE))
-        .await
-        .expect("there is room again");
+    store.set("fits", None, SetOptions::ttl(MINUTE)).await.expect("there is room again");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn damaged_slots_do_not_bring_the_connection_down() {
     let server = Server::start().await;
     let proxy = Proxy::to(server.port()).await;
-    let store = patient_at(&proxy.url(), "s")
-        .connect()
-        .await
-        .expect("a server");
+    let store = patient_at(&proxy.url(), "s").connect().await.expect("a server");
     let mut other = foreign(&server.url()).await;
-    let _: () = redis::cmd("SET")
-        .arg("s:bytes")
-        .arg("x")
-        .query_async(&mut other)
-        .await
-        .expect("set");
-    let _: () = redis::cmd("LPUSH")
-        .arg("s:list")
-        .arg("x")
-        .query_async(&mut other)
-        .await
-        .expect("pushed");
+    let _: () =
+        redis::cmd("SET").arg("s:bytes").arg("x").query_async(&mut other).await.expect("set");
+    let _: () =
+        redis::cmd("LPUSH").arg("s:list").arg("x").query_async(&mut other).await.expect("pushed");
     for _ in 0..100 {
         for key in ["bytes", "list"] {
             assert_eq!(store.value(key).await.expect("a miss"), None);
@@ -459,23 +372,15 @@ async fn the_last_handle_takes_the_connection_and_the_tasks_with_it() {
     let metrics = tokio::runtime::Handle::current().metrics();
     let before = metrics.num_alive_tasks();
     for _ in 0..20 {
-        let store = patient_at(&server.url(), &fresh_name())
-            .connections(3)
-            .connect();
+        let store = patient_at(&server.url(), &fresh_name()).connections(3).connect();
         let store = store.await.expect("a server");
         assert!(hits(&store.clone()).await);
         assert!(metrics.num_alive_tasks() > before);
     }
-    eventually("the tasks have ended", async || {
-        metrics.num_alive_tasks() == before
-    })
-    .await;
+    eventually("the tasks have ended", async || metrics.num_alive_tasks() == before).await;
     eventually("the connections have ended", async || {
-        let clients: String = redis::cmd("CLIENT")
-            .arg("LIST")
-            .query_async(&mut other)
-            .await
-            .expect("a list");
+        let clients: String =
+            redis::cmd("CLIENT").arg("LIST").query_async(&mut other).await.expect("a list");
         clients.lines().count() == 1
     })
     .await;
@@ -485,12 +390,7 @@ async fn the_last_handle_takes_the_connection_and_the_tasks_with_it() {
 async fn a_database_and_a_user_are_the_same_after_a_reconnect() {
     let mut server = Server::start_with(&["--user", "app", "on", ">secret", "~s:*", "+@all"]).await;
     let store = RedisStore::builder("s")
-        .url(
-            &server
-                .url()
-                .replace("127", "app:secret@127")
-                .replace("/0", "/"),
-        )
+        .url(&server.url().replace("127", "app:secret@127").replace("/0", "/"))
         .database(5)
         .connect_timeout(Duration::from_secs(20))
         .operation_timeout(Duration::from_secs(20))
@@ -500,16 +400,9 @@ async fn a_database_and_a_user_are_the_same_after_a_reconnect() {
     for _ in 0..2 {
         assert!(hits(&store).await);
         let mut other = foreign(&server.url()).await;
-        let _: () = redis::cmd("SELECT")
-            .arg(5)
-            .query_async(&mut other)
-            .await
-            .expect("selected");
-        let there: bool = redis::cmd("EXISTS")
-            .arg("s:hit")
-            .query_async(&mut other)
-            .await
-            .expect("an answer");
+        let _: () = redis::cmd("SELECT").arg(5).query_async(&mut other).await.expect("selected");
+        let there: bool =
+            redis::cmd("EXISTS").arg("s:hit").query_async(&mut other).await.expect("an answer");
         assert!(there, "the key is in database 5");
         server.restart().await;
         eventually("hits again", async || hits(&store).await).await;

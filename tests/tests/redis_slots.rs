@@ -290,37 +290,22 @@ async fn the_documented_permissions_are_enough() {
     arguments.extend(permissions.split_whitespace());
     let server = Server::start_with(&arguments).await;
     for bare in [false, true] {
-        let builder = patient_at(&server.url(), "shop")
-            .user("shop")
-            .password("password");
+        let builder = patient_at(&server.url(), "shop").user("shop").password("password");
         let builder = if bare { builder.bare() } else { builder };
         let store = builder.connect().await.expect("it may do all it needs");
         let value = Some(Bytes::from_static(b"value"));
         let minute = SetOptions::ttl(MINUTE);
-        store
-            .set("key", value.clone(), minute.clone())
-            .await
-            .expect("set");
-        let entry = store
-            .get("key")
-            .await
-            .expect("an answer")
-            .expect("an entry");
-        for options in [
-            ClaimOptions::new(MINUTE * 2).refreshing(entry.version()),
-            ClaimOptions::new(MINUTE),
-        ] {
+        store.set("key", value.clone(), minute.clone()).await.expect("set");
+        let entry = store.get("key").await.expect("an answer").expect("an entry");
+        for options in
+            [ClaimOptions::new(MINUTE * 2).refreshing(entry.version()), ClaimOptions::new(MINUTE)]
+        {
             if let Claim::Granted(lease) = store.claim("key", options).await.expect("an answer") {
                 store.release(lease).await.expect("released");
             }
         }
-        let claim = store
-            .claim("cold", ClaimOptions::new(MINUTE))
-            .await
-            .expect("an answer");
-        let Claim::Granted(lease) = claim else {
-            panic!("{claim:?}")
-        };
+        let claim = store.claim("cold", ClaimOptions::new(MINUTE)).await.expect("an answer");
+        let Claim::Granted(lease) = claim else { panic!("{claim:?}") };
         let filled = store.fill(lease, value.clone(), minute.clone()).await;
         assert_eq!(filled.expect("an answer"), Fill::Stored);
         for result in store.set_many(vec![("a", value, minute)]).await {
@@ -346,10 +331,7 @@ async fn limits_that_are_too_wide_are_as_good_as_none() {
         .connect()
         .await
         .expect("a server");
-    store
-        .put("key", Bytes::from_static(b"value"), MINUTE)
-        .await
-        .expect("set");
+    store.put("key", Bytes::from_static(b"value"), MINUTE).await.expect("set");
     assert!(store.value("key").await.expect("an answer").is_some());
     store.remove("key").await.expect("removed");
 }

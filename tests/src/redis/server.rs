@@ -97,9 +97,7 @@ impl Server {
 
     fn signal(&self, signal: &str) {
         let running = self.running.as_ref().expect("the server runs");
-        let status = Command::new("kill")
-            .args([signal, &running.server.to_string()])
-            .status();
+        let status = Command::new("kill").args([signal, &running.server.to_string()]).status();
         assert!(status.expect("there is a `kill`").success());
     }
 
@@ -108,12 +106,7 @@ impl Server {
         let port = listener.local_addr().expect("an address").port();
         let name = format!("cache-tests-redis-{}-{port}", std::process::id());
         let directory = std::env::temp_dir().join(name);
-        Self {
-            port,
-            directory,
-            arguments,
-            running: None,
-        }
+        Self { port, directory, arguments, running: None }
     }
 
     /// Whether it has started, here and nowhere else.
@@ -132,9 +125,7 @@ impl Server {
             .expect("there is a shell");
         let mut line = String::new();
         let stdout = shell.stdout.take().expect("it is piped");
-        BufReader::new(stdout)
-            .read_line(&mut line)
-            .expect("the shell answers");
+        BufReader::new(stdout).read_line(&mut line).expect("the shell answers");
         let server = line.trim().parse().expect("the number of a process");
         let installed = Command::new("redis-server").arg("--version").output();
         assert!(
@@ -175,8 +166,6 @@ fn process_at(port: u16) -> Option<u32> {
     stream.write_all(b"INFO server\r\nQUIT\r\n").ok()?;
     let mut info = String::new();
     stream.read_to_string(&mut info).ok()?;
-    let line = info
-        .lines()
-        .find_map(|line| line.strip_prefix("process_id:"));
+    let line = info.lines().find_map(|line| line.strip_prefix("process_id:"));
     line?.trim().parse().ok()
 }
