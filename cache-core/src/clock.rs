@@ -166,12 +166,13 @@ impl Moment {
     #[inline]
     #[must_use]
     pub fn since(self, earlier: Self) -> Duration {
-        duration(self.nanos_since(earlier))
+        duration(self.0.saturating_sub(earlier.0))
     }
 
+    /// The moment in nanoseconds on the scale of its clock.
     #[inline]
-    pub(crate) fn nanos_since(self, earlier: Self) -> u64 {
-        self.0.saturating_sub(earlier.0)
+    pub(crate) fn nanos(self) -> u64 {
+        self.0
     }
 }
 

@@ -26,12 +26,14 @@ const SHORTEST: Duration = Duration::from_millis(1);
 /// assert_eq!(entry.usable_for(), Duration::from_secs(20));
 /// assert!(Entry::aged(Some("blue"), &options, Duration::from_secs(90)).is_none());
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone)]
 pub struct Entry<V> {
     value: Option<V>,
-    // In nanoseconds: turning them into a `Duration` costs a division each, which a hit does not need.
-    fresh_for: u64,
-    usable_for: u64,
+    // When it is seen, and its ends, in nanoseconds on any one scale. What is left, or over, is computed when
+    // somebody asks: a hit does not.
+    now: u64,
+    fresh_until: u64,
+    usable_until: u64,
     load_time: LoadTime,
     version: Version,
 }
@@ -43,8 +45,9 @@ impl<V> Entry<V> {
     pub fn new(value: Option<V>, fresh_for: Duration, usable_for: Duration) -> Self {
         Self {
             value,
-            fresh_for: nanos(fresh_for),
-            usable_for: nanos(usable_for),
+            now: 0,
+            fresh_until: nanos(fresh_for),
+            usable_until: nanos(usable_for),
             load_time: LoadTime::UNKNOWN,
             version: Version::UNKNOWN,
         }
@@ -52,17 +55,21 @@ impl<V> Entry<V> {
 
     /// The entry with these ends, as it is seen `now`; `None` once it is not usable any more.
     #[must_use]
-    #[inline]
+    #[inline(always)]
     pub fn seen(
         value: Option<V>,
         fresh_until: Moment,
         usable_until: Moment,
         now: Moment,
     ) -> Option<Self> {
-        (now < usable_until).then(|| Self {
+        if now >= usable_until {
+            return None;
+        }
+        Some(Self {
             value,
-            fresh_for: fresh_until.nanos_since(now),
-            usable_for: usable_until.nanos_since(now),
+            now: now.nanos(),
+            fresh_until: fresh_until.nanos(),
+            usable_until: usable_until.nanos(),
             load_time: LoadTime::UNKNOWN,
             version: Version::UNKNOWN,
         })
@@ -71,20 +78,30 @@ impl<V> Entry<V> {
     /// The entry that was written with `options` and is now `age` old; `None` once it is not usable any more.
     #[must_use]
     pub fn aged(value: Option<V>, options: &SetOptions, age: Duration) -> Option<Self> {
-        let left = |of: Duration| match of {
-            Duration::MAX => Duration::MAX,
-            _ => of.saturating_sub(age),
-        };
-        let usable_for = left(options.usable_for());
-        (!usable_for.is_zero()).then(|| {
-            Self::new(value, left(options.fresh_for()), usable_for)
+        // An end that never comes stays where it is, however old the entry gets.
+        let now = nanos(age).min(u64::MAX / 2);
+        let usable_until = nanos(options.usable_for());
+        (now < usable_until).then(|| Self {
+            now,
+            ..Self::new(value, options.fresh_for(), options.usable_for())
                 .with_load_time(options.load_time)
         })
     }
 
+    /// Says for how long the entry has been stale. Of one that is fresh nothing is changed.
+    #[must_use]
+    pub fn with_staleness(mut self, staleness: Duration) -> Self {
+        if !self.is_fresh() {
+            let left = self.nanos_usable();
+            (self.fresh_until, self.now) = (0, nanos(staleness));
+            self.usable_until = self.now.saturating_add(left);
+        }
+        self
+    }
+
     /// Says how long the load of the value took.
     #[must_use]
-    #[inline]
+    #[inline(always)]
     pub fn with_load_time(mut self, load_time: LoadTime) -> Self {
         self.load_time = load_time;
         self
@@ -92,7 +109,7 @@ impl<V> Entry<V> {
 
     /// Says which write of this key the entry comes from.
     #[must_use]
-    #[inline]
+    #[inline(always)]
     pub fn with_version(mut self, version: Version) -> Self {
         self.version = version;
         self
@@ -119,25 +136,58 @@ impl<V> Entry<V> {
         self.value.is_none()
     }
 
+    /// The value, from where the entry lies.
+    #[inline]
+    pub(crate) fn take_value(&mut self) -> Option<V> {
+        self.value.take()
+    }
+
     /// Whether the entry is fresh, rather than stale but usable.
     #[must_use]
     #[inline]
     pub fn is_fresh(&self) -> bool {
-        self.fresh_for != 0
+        self.now < self.fresh_until
+    }
+
+    /// Whether the entry is fresh for more than so many nanoseconds, of which there are 2^63 at most. One that is fresh
+    /// for ever always is.
+    #[inline]
+    pub(crate) fn is_fresh_beyond(&self, nanos: u64) -> bool {
+        // It only overflows after a very long staleness, and then the end is zero, below any sum.
+        self.now.wrapping_add(nanos) < self.fresh_until
+    }
+
+    /// How long the entry is still fresh, in nanoseconds.
+    #[inline]
+    pub(crate) fn nanos_fresh(&self) -> u64 {
+        self.fresh_until.saturating_sub(self.now)
+    }
+
+    /// How long the entry is still usable, in nanoseconds.
+    #[inline]
+    pub(crate) fn nanos_usable(&self) -> u64 {
+        self.usable_until.saturating_sub(self.now)
     }
 
     /// How long the entry is still fresh; [`Duration::MAX`] is for ever.
     #[must_use]
     #[inline]
     pub fn fresh_for(&self) -> Duration {
-        duration(self.fresh_for)
+        duration(self.nanos_fresh())
     }
 
     /// How long the entry is still usable, fresh or stale; [`Duration::MAX`] is for ever.
     #[must_use]
     #[inline]
     pub fn usable_for(&self) -> Duration {
-        duration(self.usable_for)
+        duration(self.nanos_usable())
+    }
+
+    /// For how long the entry has been stale; zero if it is fresh, or if its store does not tell.
+    #[must_use]
+    #[inline]
+    pub fn staleness(&self) -> Duration {
+        duration(self.now.saturating_sub(self.fresh_until))
     }
 
     /// How long the load of the value took.
@@ -158,8 +208,22 @@ impl<V> Entry<V> {
     pub fn map<U>(self, f: impl FnOnce(V) -> U) -> Entry<U> {
         Entry {
             value: self.value.map(f),
-            fresh_for: self.fresh_for,
-            usable_for: self.usable_for,
+            now: self.now,
+            fresh_until: self.fresh_until,
+            usable_until: self.usable_until,
+            load_time: self.load_time,
+            version: self.version,
+        }
+    }
+
+    /// The same entry with another value, or none.
+    #[inline(always)]
+    pub(crate) fn and_then<U>(self, f: impl FnOnce(V) -> Option<U>) -> Entry<U> {
+        Entry {
+            value: self.value.and_then(f),
+            now: self.now,
+            fresh_until: self.fresh_until,
+            usable_until: self.usable_until,
             load_time: self.load_time,
             version: self.version,
         }
@@ -173,8 +237,9 @@ impl<V> Entry<V> {
     pub fn try_map<U, E>(self, f: impl FnOnce(V) -> Result<U, E>) -> Result<Entry<U>, E> {
         Ok(Entry {
             value: self.value.map(f).transpose()?,
-            fresh_for: self.fresh_for,
-            usable_for: self.usable_for,
+            now: self.now,
+            fresh_until: self.fresh_until,
+            usable_until: self.usable_until,
             load_time: self.load_time,
             version: self.version,
         })
@@ -189,8 +254,38 @@ impl<V> Entry<V> {
                 Duration::MAX => Duration::MAX,
                 usable_for => usable_for.saturating_sub(self.fresh_for()),
             },
+            at_most: match self.usable_for() {
+                // The end of a copy that is held for a shorter time than it is fresh.
+                usable_for if usable_for < self.fresh_for() => usable_for,
+                _ => Duration::MAX,
+            },
             load_time: self.load_time(),
+            version: None,
         }
+    }
+}
+
+impl<V: PartialEq> PartialEq for Entry<V> {
+    fn eq(&self, other: &Self) -> bool {
+        let lives = |entry: &Self| (entry.fresh_for(), entry.usable_for(), entry.staleness());
+        self.value == other.value
+            && lives(self) == lives(other)
+            && (self.load_time, self.version) == (other.load_time, other.version)
+    }
+}
+
+impl<V: Eq> Eq for Entry<V> {}
+
+impl<V: fmt::Debug> fmt::Debug for Entry<V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Entry")
+            .field("value", &self.value)
+            .field("fresh_for", &self.fresh_for())
+            .field("usable_for", &self.usable_for())
+            .field("staleness", &self.staleness())
+            .field("load_time", &self.load_time)
+            .field("version", &self.version)
+            .finish()
     }
 }
 
@@ -232,6 +327,11 @@ impl Version {
     pub const fn get(self) -> u64 {
         self.0
     }
+
+    /// A version that no other write of a key is likely to have.
+    pub(crate) fn random() -> Self {
+        Self(fastrand::u32(1..).into())
+    }
 }
 
 impl fmt::Debug for Version {
@@ -261,6 +361,11 @@ impl LoadTime {
     pub fn duration(self) -> Option<Duration> {
         (self != Self::UNKNOWN).then(|| Duration::from_micros(self.0.into()))
     }
+
+    /// The time in microseconds; 0 if nobody measured it.
+    pub(crate) fn micros(self) -> u32 {
+        self.0
+    }
 }
 
 impl From<Duration> for LoadTime {
@@ -287,14 +392,22 @@ impl From<Duration> for LoadTime {
 pub struct SetOptions {
     ttl: Duration,
     stale_for: Duration,
+    at_most: Duration,
     load_time: LoadTime,
+    version: Option<Version>,
 }
 
 impl SetOptions {
     /// Fresh for `ttl`, then gone.
     #[must_use]
     pub fn ttl(ttl: Duration) -> Self {
-        Self { ttl: rounded_up(ttl), stale_for: Duration::ZERO, load_time: LoadTime::UNKNOWN }
+        Self {
+            ttl: rounded_up(ttl),
+            stale_for: Duration::ZERO,
+            at_most: Duration::MAX,
+            load_time: LoadTime::UNKNOWN,
+            version: None,
+        }
     }
 
     /// Fresh until it is removed or evicted.
@@ -310,10 +423,28 @@ impl SetOptions {
         self
     }
 
+    /// The value is gone after this long in any case, and still says for how long it would be fresh: for a
+    /// copy that is to be had for a shorter time than the original.
+    #[must_use]
+    pub fn at_most(mut self, usable_for: Duration) -> Self {
+        self.at_most = rounded_up(usable_for);
+        self
+    }
+
     /// How long the load of the value took.
     #[must_use]
     pub fn with_load_time(mut self, load_time: LoadTime) -> Self {
         self.load_time = load_time;
+        self
+    }
+
+    /// The write has this version, instead of one that the store makes up: for a copy, which is the same
+    /// write as its original, and for a write that goes to several stores.
+    ///
+    /// A store may keep the lower 32 bits only, and then has no others in the versions that it makes up.
+    #[must_use]
+    pub fn with_version(mut self, version: Version) -> Self {
+        self.version = Some(version);
         self
     }
 
@@ -326,13 +457,19 @@ impl SetOptions {
     /// How long the value is usable, fresh or stale.
     #[must_use]
     pub fn usable_for(&self) -> Duration {
-        self.ttl.saturating_add(self.stale_for)
+        self.ttl.saturating_add(self.stale_for).min(self.at_most)
     }
 
     /// How long the load of the value took.
     #[must_use]
     pub fn load_time(&self) -> LoadTime {
         self.load_time
+    }
+
+    /// The version that the write is to have; `None` if the store makes one up.
+    #[must_use]
+    pub fn version(&self) -> Option<Version> {
+        self.version
     }
 
     /// Refuses a lifetime of zero. Every store calls it first.
@@ -377,6 +514,31 @@ mod tests {
     fn huge_lifetimes_saturate() {
         let options = SetOptions::ttl(Duration::MAX).stale_for(Duration::MAX);
         assert_eq!(options.usable_for(), Duration::MAX);
+    }
+
+    #[test]
+    fn a_copy_that_is_held_for_a_shorter_time_says_how_long_it_would_be_fresh() {
+        let (minute, second) = (Duration::from_secs(60), Duration::from_secs(1));
+        let options = SetOptions::ttl(minute).at_most(2 * second);
+        let entry = Entry::aged(Some(()), &options, second).expect("usable");
+        assert_eq!((entry.fresh_for(), entry.usable_for()), (minute - second, second));
+        let copy = Entry::aged(Some(()), &entry.options(), second);
+        assert!(copy.is_none(), "a copy of the copy ends with it");
+    }
+
+    #[test]
+    fn an_entry_tells_for_how_long_it_has_been_stale() {
+        let options = SetOptions::ttl(Duration::from_secs(60)).stale_for(Duration::from_secs(30));
+        let aged = |age| Entry::aged(Some(()), &options, Duration::from_secs(age)).expect("usable");
+        assert_eq!(aged(59).staleness(), Duration::ZERO);
+        assert_eq!(aged(75).staleness(), Duration::from_secs(15));
+        let told = Entry::new(Some(()), Duration::ZERO, Duration::from_secs(15));
+        let told = told.with_staleness(Duration::from_secs(15));
+        assert_eq!(told.staleness(), Duration::from_secs(15));
+        assert_eq!(told.usable_for(), Duration::from_secs(15));
+        assert!(!told.is_fresh());
+        let fresh = Entry::new(Some(()), Duration::MAX, Duration::MAX);
+        assert!(fresh.clone().with_staleness(Duration::from_secs(1)) == fresh);
     }
 
     #[test]

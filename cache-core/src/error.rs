@@ -50,6 +50,18 @@ pub enum ErrorKind {
     Unsupported,
     /// There is no tokio runtime to run the load on.
     NoRuntime,
+    /// The writer returned an error; [`Error::cause`] gives it back.
+    Write,
+    /// The writer panicked. The panic's message is the cause.
+    WriterPanicked,
+    /// The write took longer than `write_timeout`, so nobody knows whether it was made.
+    WriteTimeout,
+    /// The journal holds as many writes as it may. Trying again may help.
+    Full,
+    /// The journal failed: it is damaged, or its disk is full.
+    Journal,
+    /// It has been shut down.
+    Closed,
 }
 
 impl ErrorKind {
@@ -67,6 +79,12 @@ impl ErrorKind {
             Self::InvalidOption => "invalid option",
             Self::Unsupported => "the store does not support this",
             Self::NoRuntime => "not called from within a tokio runtime",
+            Self::Write => "the write failed",
+            Self::WriterPanicked => "the writer panicked",
+            Self::WriteTimeout => "the write took longer than its limit",
+            Self::Full => "the journal is full",
+            Self::Journal => "the journal failed",
+            Self::Closed => "it has been shut down",
         }
     }
 }
@@ -115,7 +133,11 @@ impl Error {
     pub fn is_transient(&self) -> bool {
         matches!(
             self.0.kind,
-            ErrorKind::Unavailable | ErrorKind::LoadTimeout | ErrorKind::WaitTimeout
+            ErrorKind::Unavailable
+                | ErrorKind::LoadTimeout
+                | ErrorKind::WaitTimeout
+                | ErrorKind::WriteTimeout
+                | ErrorKind::Full
         )
     }
 

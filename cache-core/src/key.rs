@@ -159,12 +159,24 @@ impl fmt::Debug for Spelling<'_> {
 pub trait CacheKey {
     /// The spelling.
     fn key(&self) -> Key<'_>;
+
+    /// The same, from a key that is a string as it is. A read then makes nothing at all.
+    #[doc(hidden)]
+    #[inline]
+    fn as_spelled(&self) -> Option<&str> {
+        None
+    }
 }
 
 impl CacheKey for str {
     #[inline]
     fn key(&self) -> Key<'_> {
         Key::borrowed(self)
+    }
+
+    #[inline]
+    fn as_spelled(&self) -> Option<&str> {
+        Some(self)
     }
 }
 
@@ -173,6 +185,11 @@ impl CacheKey for String {
     fn key(&self) -> Key<'_> {
         Key::borrowed(self)
     }
+
+    #[inline]
+    fn as_spelled(&self) -> Option<&str> {
+        Some(self)
+    }
 }
 
 impl CacheKey for Cow<'_, str> {
@@ -180,12 +197,22 @@ impl CacheKey for Cow<'_, str> {
     fn key(&self) -> Key<'_> {
         Key::borrowed(self)
     }
+
+    #[inline]
+    fn as_spelled(&self) -> Option<&str> {
+        Some(self)
+    }
 }
 
 impl CacheKey for Key<'_> {
     #[inline]
     fn key(&self) -> Key<'_> {
         Key::borrowed(self)
+    }
+
+    #[inline]
+    fn as_spelled(&self) -> Option<&str> {
+        Some(self)
     }
 }
 
@@ -195,6 +222,11 @@ macro_rules! forwarded {
             #[inline]
             fn key(&self) -> Key<'_> {
                 K::key(self)
+            }
+
+            #[inline]
+            fn as_spelled(&self) -> Option<&str> {
+                K::as_spelled(self)
             }
         }
     )*};
@@ -210,7 +242,42 @@ macro_rules! displayed {
         }
     )*};
 }
-displayed!(i8, i16, i32, i64, i128, isize, u8, u16, u32, u64, u128, usize, bool, char);
+displayed!(i128, u128, bool, char);
+
+macro_rules! counted {
+    ($($type:ty),*) => {$(
+        impl CacheKey for $type {
+            #[inline]
+            fn key(&self) -> Key<'_> {
+                #[allow(unused_comparisons, reason = "half of them are unsigned")]
+                let negative = *self < 0;
+                decimal(self.abs_diff(0) as u64, negative)
+            }
+        }
+    )*};
+}
+counted!(i8, i16, i32, i64, isize, u8, u16, u32, u64, usize);
+
+/// What an integer displays as, at a third of the cost of formatting it.
+fn decimal(magnitude: u64, negative: bool) -> Key<'static> {
+    // 2^64 has 20 digits, and there is the sign.
+    let mut spelled = [0; 21];
+    let (mut at, mut rest) = (spelled.len(), magnitude);
+    loop {
+        at -= 1;
+        spelled[at] = b'0' + (rest % 10) as u8;
+        rest /= 10;
+        if rest == 0 {
+            break;
+        }
+    }
+    if negative {
+        at -= 1;
+        spelled[at] = b'-';
+    }
+    let spelled = str::from_utf8(&spelled[at..]).expect("digits and a sign are ASCII");
+    Key(Spelling::Owned(SmolStr::new_inline(spelled)))
+}
 
 macro_rules! joined {
     ($($part:ident)*) => {
@@ -256,5 +323,10 @@ mod tests {
     fn integers_spell_in_decimal() {
         assert_eq!(&*i64::MIN.key(), "-9223372036854775808");
         assert_eq!(&*u128::MAX.key(), "340282366920938463463374607431768211455");
+        assert_eq!((&*u64::MAX.key(), &*i8::MIN.key()), ("18446744073709551615", "-128"));
+        for n in [0, 1, 9, 10, 99, 100, 12_345_678_901_i64] {
+            assert_eq!(*n.key(), n.to_string());
+            assert_eq!(*(-n).key(), (-n).to_string());
+        }
     }
 }

@@ -1,3 +1,4 @@
+use std::sync::Arc;
 use std::time::Duration;
 
 use smol_str::SmolStr;
@@ -29,12 +30,49 @@ use crate::{Entry, Version};
 pub struct Lease {
     key: SmolStr,
     token: u64,
+    /// What wrappers on its way up have noted, the outermost first.
+    notes: Option<Arc<Note>>,
+}
+
+/// What a wrapper needs to know again when the lease comes back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Note {
+    /// The key as the wrapper spells it.
+    pub(crate) key: SmolStr,
+    /// Whether the fill may replace what others have copied.
+    pub(crate) replaces: bool,
+    /// The [epoch](crate::Marks::epoch) at which it was asked for; zero if nobody asked for that.
+    pub(crate) epoch: u64,
+    below: Option<Arc<Self>>,
 }
 
 impl Lease {
     /// A lease on `key`, told from all other leases on it by `token`.
     pub fn new(key: &str, token: u64) -> Self {
-        Self { key: key.into(), token }
+        Self { key: key.into(), token, notes: None }
+    }
+
+    /// Adds a note, for the wrapper that hands it up.
+    pub(crate) fn noted(self, key: &str, replaces: bool) -> Self {
+        self.with_note(key, replaces, 0)
+    }
+
+    /// As [`noted`](Self::noted), with the epoch.
+    pub(crate) fn noted_at(self, key: &str, epoch: u64) -> Self {
+        self.with_note(key, false, epoch)
+    }
+
+    fn with_note(mut self, key: &str, replaces: bool, epoch: u64) -> Self {
+        let below = self.notes.take();
+        self.notes = Some(Arc::new(Note { key: key.into(), replaces, epoch, below }));
+        self
+    }
+
+    /// The latest note, which is not on the lease any more.
+    pub(crate) fn take_note(&mut self) -> Option<Note> {
+        let note = Arc::unwrap_or_clone(self.notes.take()?);
+        self.notes.clone_from(&note.below);
+        Some(note)
     }
 
     /// The key as the store that granted the lease spells it.
@@ -65,6 +103,7 @@ impl Lease {
 pub struct ClaimOptions {
     life: Duration,
     seen: Option<Version>,
+    writing: bool,
 }
 
 impl ClaimOptions {
@@ -72,13 +111,29 @@ impl ClaimOptions {
     /// and the fill is refused.
     #[must_use]
     pub fn new(life: Duration) -> Self {
-        Self { life, seen: None }
+        Self { life, seen: None, writing: false }
     }
 
     /// Claims a key also if it has an entry, provided that it is still the one with this version.
     #[must_use]
     pub fn refreshing(mut self, seen: Version) -> Self {
         self.seen = Some(seen);
+        self
+    }
+
+    /// Says that the fill brings a new value, or a new end of life, and not what the source has had all along: whoever has a
+    /// copy of what was there before is to hear of it, even if the store itself has nothing any more.
+    ///
+    /// ```
+    /// use cache_core::ClaimOptions;
+    /// use std::time::Duration;
+    ///
+    /// let write = ClaimOptions::new(Duration::from_secs(10)).writing();
+    /// assert!(write.is_writing());
+    /// ```
+    #[must_use]
+    pub fn writing(mut self) -> Self {
+        self.writing = true;
         self
     }
 
@@ -92,6 +147,12 @@ impl ClaimOptions {
     #[must_use]
     pub fn seen(&self) -> Option<Version> {
         self.seen
+    }
+
+    /// Whether the fill brings a new value, or a new end of life.
+    #[must_use]
+    pub fn is_writing(&self) -> bool {
+        self.writing
     }
 }
 

@@ -2,7 +2,8 @@
 //! **store** holds the entries, and you choose both by their types.
 //!
 //! A strategy is what an application calls. [`ReadThrough`] has its own loader, so readers only say the
-//! key; with [`CacheAside`] each read brings its load along. Both stand on one engine and take the same
+//! key; [`StaleWhileRevalidate`] is one whose readers do not wait for a refresh; with [`CacheAside`] each read brings its load
+//! along. All stand on one engine and take the same
 //! [`ReadOptions`]: however many callers miss a key at once, one loads; a failing, panicking or
 //! hanging load is an error for all who wait and is over at its time limit; and when the store fails,
 //! reads go on without it.
@@ -40,6 +41,13 @@
 //! | what you want | where it is |
 //! |---|---|
 //! | read through a cache | [`ReadThrough`], [`CacheAside`]; generic code over them: [`ReadCache`] |
+//! | serve stale values while they are refreshed, or when the load fails | [`StaleWhileRevalidate`], [`ReadOptions::stale_for`], [`ReadOptions::stale_if_error`], [`ReadOptions::soft_timeout`] |
+//! | refresh before the end | [`ReadOptions::early_refresh`] |
+//! | know how fresh a value is, or say how fresh it has to be | [`ReadThrough::get_detailed`], [`Reading`], [`ReadHints`] |
+//! | load ahead of the traffic | [`ReadThrough::warm_up`] |
+//! | write through the cache, or behind it | [`WriteThrough`], [`WriteBehind`]; generic code over them: [`WriteCache`] |
+//! | take the values to the source | [`Writer`] (closures are writers), [`BatchWriter`], [`WriteBatch`], [`OneByOne`] |
+//! | keep writes until they are in the source | [`MemoryJournal`]; a journal of your own: [`Journal`], [`Backlog`] |
 //! | bring the values | [`Loader`] (closures are loaders), [`BatchLoader`], [`Batch`] |
 //! | lifetimes, jitter, negative caching, time limits, what a failing store does | [`ReadOptions`] |
 //! | keys of your own | [`CacheKey`], [`Key::join`] |
@@ -47,7 +55,10 @@
 //! | count and time | [`Stats`], [`Snapshot`]; an observer of your own: [`Observer`], [`Event`] |
 //! | use a store directly | [`CacheStoreExt`], [`SetOptions`], [`Entry`] |
 //! | share a store between kinds of values | [`Namespaced`] |
+//! | invalidate by tag | [`Tagged`], [`MemoryMarks`], [`NearMarks`], [`TagStore`]; [`Marks`] of your own |
 //! | values in a store of bytes | [`Encoded`], [`Codec`] |
+//! | put memory in front of a shared store | [`Tiered`], kept coherent by [`Broadcast`] over a [`Bus`] |
+//! | invalidate what a transaction or a message changes | [`Invalidate`], [`InvalidateOnCommit`], [`feed`] |
 //! | choose the store at run time | [`SharedStore`] |
 //! | write a store | [`CacheStore`], [`Entry::aged`], [`Capabilities`], [`Lease`] |
 //! | test what expires | [`Clock::manual`] |
@@ -60,6 +71,9 @@
 //! `testing`: the conformance kit for stores, and stores that fail, wait or record on demand.
 
 mod adapters;
+mod backoff;
+mod bus;
+mod changes;
 mod clock;
 mod codec;
 mod dyn_store;
@@ -67,30 +81,48 @@ mod engine;
 mod entry;
 mod error;
 mod flight;
+mod journal;
 mod key;
 mod lease;
 mod loader;
 mod observe;
 mod options;
+mod reading;
 mod store;
 mod strategy;
+mod tags;
 #[cfg(feature = "testing")]
 pub mod testing;
+mod tier;
 mod waits;
+mod writer;
 
 pub use adapters::{Encoded, Namespaced};
+pub use bus::{Broadcast, Bus, Delivery, LocalBus, LocalSubscription, Subscription};
+pub use changes::{Committed, Fed, Invalidate, InvalidateOnCommit, feed};
 pub use clock::{Clock, ManualClock, Moment};
 pub use codec::Codec;
 pub use dyn_store::{DynCacheStore, SharedStore};
+pub use engine::WarmUp;
 pub use entry::{Entry, LoadTime, SetOptions, Version};
 pub use error::{BoxError, Error, ErrorKind, Result};
+pub use journal::{Backlog, Bounds, DeadLetter, Depth, Due, Journal, MemoryJournal, Seq, Taken};
 pub use key::{CacheKey, Key};
 pub use lease::{Claim, ClaimOptions, Fill, Lease};
 pub use loader::{Batch, BatchLoader, Loader};
 pub use observe::{Event, Latencies, Observer, Outcome, Silent, Snapshot, Stats};
 pub use options::ReadOptions;
+pub use reading::{Freshness, ReadHints, Reading, StaleReason};
 pub use store::{CacheStore, CacheStoreExt, Capabilities};
-pub use strategy::{CacheAside, ReadCache, ReadThrough};
+pub use strategy::{
+    BehindOptions, CacheAside, Leftover, Overflow, ReadCache, ReadStrategy, ReadThrough,
+    StaleWhileRevalidate, WriteBehind, WriteBehindStats, WriteCache, WriteOptions, WriteThrough,
+};
+pub use tags::{Marked, Marks, MemoryMarks, NearMarks, Stamp, TagStore, Tagged, TaggedCodec};
+pub use tier::{
+    Announce, Change, Coherence, Keeper, NearTier, Resync, TierSnapshot, Tiered, TieredBuilder,
+};
+pub use writer::{BatchWriter, Failure, OneByOne, Write, WriteBatch, Writer};
 
 /// Runs the example of the README.
 #[cfg(doctest)]

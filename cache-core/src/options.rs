@@ -1,8 +1,12 @@
+mod freshness;
+
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::{Error, ErrorKind, Observer, Result, SetOptions, Silent};
+
+pub(crate) use freshness::FreshnessOptions;
 
 const DEFAULT_LOAD_TIMEOUT: Duration = Duration::from_secs(10);
 const DEFAULT_STORE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -18,6 +22,13 @@ const DEFAULT_STORE_TIMEOUT: Duration = Duration::from_secs(1);
 /// | [`jitter`](Self::jitter) | 0 | by what share a lifetime may be shorter, drawn at each write |
 /// | [`ttl_of`](Self::ttl_of) | | the lifetime, from the value |
 /// | [`negative_ttl`](Self::negative_ttl) | off | how long it is kept that the source has nothing |
+/// | [`stale_for`](Self::stale_for) | 0 | how long a stale value is served while it is refreshed |
+/// | [`stale_if_error`](Self::stale_if_error) | 0 | how long a stale value is served when the load fails |
+/// | [`retry_after`](Self::retry_after) | 1 s | how long a refresh that failed is not tried again |
+/// | [`early_refresh`](Self::early_refresh) | off | refreshes what is about to become stale |
+/// | [`sliding`](Self::sliding) | off | drops what nobody reads for so long |
+/// | [`most_refreshes`](Self::most_refreshes) | 64 | how many refreshes are under way at a time |
+/// | [`soft_timeout`](Self::soft_timeout) | off | after which a stale value is returned, and the load goes on |
 /// | [`load_timeout`](Self::load_timeout) | 10 s | after which a load is given up |
 /// | [`wait_limit`](Self::wait_limit) | as `load_timeout` | how long to wait for somebody else's load |
 /// | [`lease`](Self::lease) | as `load_timeout` | after which others may load the key of an owner that is gone |
@@ -42,6 +53,7 @@ pub struct ReadOptions<V, O = Silent> {
     negative_ttl: Option<Duration>,
     ttl_of: Option<TtlOf<V>>,
     random: Random,
+    pub(crate) freshness: FreshnessOptions,
     pub(crate) load_timeout: Duration,
     pub(crate) store_timeout: Duration,
     wait_limit: Option<Duration>,
@@ -63,6 +75,7 @@ impl<V> ReadOptions<V> {
             negative_ttl: None,
             ttl_of: None,
             random: Arc::new(fastrand::f64),
+            freshness: FreshnessOptions::default(),
             load_timeout: DEFAULT_LOAD_TIMEOUT,
             store_timeout: DEFAULT_STORE_TIMEOUT,
             wait_limit: None,
@@ -159,7 +172,7 @@ impl<V, O> ReadOptions<V, O> {
         self
     }
 
-    /// Where jitter comes from: numbers from 0 (included) to 1 (excluded). For tests.
+    /// Where jitter and early refreshes come from: numbers from 0 (included) to 1 (excluded). For tests.
     #[must_use]
     pub fn random(mut self, random: impl Fn() -> f64 + Send + Sync + 'static) -> Self {
         self.random = Arc::new(random);
@@ -175,6 +188,7 @@ impl<V, O> ReadOptions<V, O> {
             negative_ttl: self.negative_ttl,
             ttl_of: self.ttl_of,
             random: self.random,
+            freshness: self.freshness,
             load_timeout: self.load_timeout,
             store_timeout: self.store_timeout,
             wait_limit: self.wait_limit,
@@ -206,7 +220,17 @@ impl<V, O> ReadOptions<V, O> {
                 return invalid(&format!("{name}: must not be zero"));
             }
         }
-        Ok(())
+        self.freshness.check(self.ttl)
+    }
+
+    /// How long a value is fresh, unless it says otherwise.
+    pub(crate) fn general_ttl(&self) -> Duration {
+        self.ttl
+    }
+
+    /// A number from 0 (included) to 1 (excluded).
+    pub(crate) fn draw(&self) -> f64 {
+        (self.random)()
     }
 
     pub(crate) fn waits_for(&self) -> Duration {
@@ -219,11 +243,19 @@ impl<V, O> ReadOptions<V, O> {
 
     /// How a value is to be stored; `None` if it is not.
     pub(crate) fn lifetime(&self, value: Option<&V>) -> Option<SetOptions> {
-        let ttl = match value {
-            Some(value) => self.ttl_of.as_ref().and_then(|of| of(value)).unwrap_or(self.ttl),
-            None => self.negative_ttl?,
+        let Some(value) = value else {
+            // What is missing now may be made in a moment, so it is never served stale.
+            return Some(SetOptions::ttl(self.jittered(self.negative_ttl?)));
         };
-        (!ttl.is_zero()).then(|| SetOptions::ttl(self.jittered(ttl)))
+        let ttl = self.ttl_of.as_ref().and_then(|of| of(value)).unwrap_or(self.ttl);
+        if ttl.is_zero() {
+            return None;
+        }
+        let ttl = self.jittered(ttl);
+        Some(match self.freshness.sliding {
+            Some(idle) => slid(idle, ttl),
+            None => SetOptions::ttl(ttl).stale_for(self.freshness.stale_window()),
+        })
     }
 
     fn jittered(&self, ttl: Duration) -> Duration {
@@ -236,11 +268,18 @@ impl<V, O> ReadOptions<V, O> {
     }
 }
 
+/// Fresh for `idle`, and known to the store for as long as it may be made fresh again.
+pub(crate) fn slid(idle: Duration, left: Duration) -> SetOptions {
+    let fresh_for = idle.min(left);
+    SetOptions::ttl(fresh_for).stale_for(left - fresh_for)
+}
+
 impl<V, O: Clone> Clone for ReadOptions<V, O> {
     fn clone(&self) -> Self {
         Self {
             ttl_of: self.ttl_of.clone(),
             random: Arc::clone(&self.random),
+            freshness: self.freshness.clone(),
             observer: self.observer.clone(),
             ..*self
         }
@@ -253,6 +292,7 @@ impl<V, O> fmt::Debug for ReadOptions<V, O> {
             .field("ttl", &self.ttl)
             .field("jitter", &self.jitter)
             .field("negative_ttl", &self.negative_ttl)
+            .field("freshness", &self.freshness)
             .field("load_timeout", &self.load_timeout)
             .field("store_timeout", &self.store_timeout)
             .field("wait_limit", &self.waits_for())

@@ -4,8 +4,8 @@ use std::task::Poll;
 use std::time::Duration;
 
 use crate::{
-    Claim, ClaimOptions, Encoded, Entry, Error, ErrorKind, Fill, Lease, Namespaced, Result,
-    SetOptions, SharedStore,
+    Claim, ClaimOptions, Encoded, Entry, Error, ErrorKind, Fill, Lease, Marked, Namespaced, Result,
+    SetOptions, SharedStore, Tagged,
 };
 
 /// Holds entries of one type of value under string keys.
@@ -309,6 +309,19 @@ pub trait CacheStoreExt: CacheStore {
         Self: CacheStore<Value = bytes::Bytes> + Sized,
     {
         Encoded::new(self, codec)
+    }
+
+    /// This store, with entries that have tags: those that `tags` tells of a key and a value.
+    fn tagged<M, V, T>(
+        self,
+        marks: M,
+        tags: impl Fn(&str, Option<&V>) -> T + Send + Sync + 'static,
+    ) -> Tagged<Self, M, V>
+    where
+        Self: CacheStore<Value = Marked<V>> + Sized,
+        T: IntoIterator<Item: AsRef<str>>,
+    {
+        Tagged::new(self, marks, tags)
     }
 
     /// This store behind a handle whose type tells only the values', for a choice at run time.

@@ -9,8 +9,8 @@ use cache_core::testing::{
     FailingStore, ModelStore, RecordingStore, SlowStore, Subject, fresh_name,
 };
 use cache_core::{
-    CacheStore, CacheStoreExt, Clock, Codec, Entry, Error, ErrorKind, ManualClock, Moment,
-    Namespaced, Result, SetOptions, store_conformance,
+    CacheStore, CacheStoreExt, Clock, Codec, Entry, Error, ErrorKind, ManualClock, Marked,
+    MemoryMarks, Moment, Namespaced, Result, SetOptions, store_conformance,
 };
 
 store_conformance!(model, model(|store| store));
@@ -33,6 +33,12 @@ store_conformance!(namespaced_by_nothing, model(|store| store.namespaced("")));
 store_conformance!(encoded, {
     let (store, hands) = store::<Bytes>();
     Subject::new(store.encoded(Utf8)).manual_clock(hands)
+});
+store_conformance!(tagged, {
+    let (store, hands) = store::<Marked<u64>>();
+    let tags =
+        |key: &str, value: Option<&u64>| [key.len().to_string(), value.is_some().to_string()];
+    Subject::new(store.tagged(MemoryMarks::new(), tags)).manual_clock(hands)
 });
 store_conformance!(failing, model(FailingStore::new));
 store_conformance!(slow, model(SlowStore::new));

@@ -3,6 +3,7 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Poll;
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -138,7 +139,8 @@ where
         self.inner.clear().await
     }
 
-    async fn claim(&self, key: &str, mut options: ClaimOptions) -> Result<Claim<V>> {
+    async fn claim(&self, key: &str, asked: ClaimOptions) -> Result<Claim<V>> {
+        let mut options = asked;
         // An entry may change while it is asked for, but not for ever.
         for _ in 0..3 {
             let entry = match self.inner.claim(key, options).await? {
@@ -151,10 +153,15 @@ where
                 return Ok(Claim::Found(entry));
             }
             // What is there is of no use to anybody here, so it may be replaced.
-            options = options.refreshing(version);
+            options = if options.seen() == Some(version) {
+                // But not under a lease, as far as this store goes.
+                self.inner.remove(key).await?;
+                asked
+            } else {
+                asked.refreshing(version)
+            };
         }
-        // The store can't replace an entry under a lease: what the load brings goes unfenced.
-        Ok(Claim::Granted(Lease::new(key, 0)))
+        Ok(Claim::Held { retry_in: Duration::from_millis(1) })
     }
 
     async fn fill(&self, lease: Lease, value: Option<V>, options: SetOptions) -> Result<Fill> {

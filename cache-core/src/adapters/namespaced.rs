@@ -1,3 +1,4 @@
+use std::cell::Cell;
 use std::task::Poll;
 
 use smol_str::{SmolStr, SmolStrBuilder};
@@ -6,6 +7,14 @@ use crate::key::escape;
 use crate::{
     CacheStore, Capabilities, Claim, ClaimOptions, Entry, Fill, Lease, Result, SetOptions,
 };
+
+thread_local! {
+    /// Room for the key of a look-up. One that is inside another finds it empty.
+    static SPELLED: Cell<String> = const { Cell::new(String::new()) };
+}
+
+/// Room for longer keys than this is given back.
+const LONGEST_KEPT: usize = 1024;
 
 /// Puts every key of a store inside a namespace: `namespace:key`.
 ///
@@ -69,7 +78,16 @@ impl<S: CacheStore> CacheStore for Namespaced<S> {
     }
 
     fn get_now(&self, key: &str) -> Poll<Option<Entry<S::Value>>> {
-        self.inner.get_now(&self.full(key))
+        // A hit in memory costs less than to allocate its key.
+        let mut full = SPELLED.try_with(Cell::take).unwrap_or_default();
+        full.clear();
+        full.push_str(&self.prefix);
+        full.push_str(key);
+        let found = self.inner.get_now(&full);
+        if full.capacity() <= LONGEST_KEPT {
+            let _ = SPELLED.try_with(|spelled| spelled.set(full));
+        }
+        found
     }
 
     async fn set(&self, key: &str, value: Option<S::Value>, options: SetOptions) -> Result<()> {

@@ -29,7 +29,7 @@ impl<S: CacheStore, O: Observer> Engine<S, O> {
     pub(super) async fn lead<F, Fut>(
         &self,
         lead: Lead<S::Value>,
-        ask: Ask,
+        mut ask: Ask,
         load: F,
     ) -> Landing<S::Value>
     where
@@ -38,17 +38,31 @@ impl<S: CacheStore, O: Observer> Engine<S, O> {
     {
         // A cache within the loader of another waits for its own load like everybody else.
         let _waiting = Node::wait_for(lead.node());
-        if let Some(landing) = self.claim(&lead, ask).await {
+        if let Some(landing) = self.claim(&lead, &mut ask).await {
             return land_unloaded(&lead, landing);
         }
+        self.load_and_land(&lead, ask, load).await
+    }
+
+    /// Loads a key that has been claimed, and lands its flight.
+    pub(super) async fn load_and_land<F, Fut>(
+        &self,
+        lead: &Lead<S::Value>,
+        ask: Ask,
+        load: F,
+    ) -> Landing<S::Value>
+    where
+        F: FnOnce() -> Fut,
+        Fut: Future<Output = Result<Option<S::Value>>>,
+    {
         let began = Instant::now();
         let loaded = self.load(lead.node(), async {
-            let value = load().await?;
+            let value = self.load_unless_pending(lead.key(), load).await?;
             let lifetime = self.options.lifetime(value.as_ref());
             Ok((value, lifetime))
         });
         let loaded = loaded.await;
-        self.land(&lead, ask, loaded, began).await
+        self.land(lead, ask, loaded, began).await
     }
 
     /// Leads the loads of many keys, with one question to the source for all that are free.
@@ -58,8 +72,8 @@ impl<S: CacheStore, O: Observer> Engine<S, O> {
         F: Fn(Vec<K>) -> Fut,
         Fut: Future<Output = Result<Vec<(K, S::Value)>>>,
     {
-        let claims = led.into_iter().map(|led| async move {
-            let claimed = self.claim_once(&led.lead, led.ask).await;
+        let claims = led.into_iter().map(|mut led| async move {
+            let claimed = self.claim_once(&led.lead, &mut led.ask).await;
             (led, claimed)
         });
         let (mut free, mut held) = (Vec::new(), Vec::new());
@@ -81,7 +95,7 @@ impl<S: CacheStore, O: Observer> Engine<S, O> {
         join(self.load_many(free, &load), join_all(held)).await;
     }
 
-    async fn load_many<K, F, Fut>(&self, led: Vec<Led<K, S::Value>>, load: F)
+    pub(super) async fn load_many<K, F, Fut>(&self, led: Vec<Led<K, S::Value>>, load: F)
     where
         K: CacheKey,
         F: Fn(Vec<K>) -> Fut,
@@ -103,9 +117,18 @@ impl<S: CacheStore, O: Observer> Engine<S, O> {
         }
         let began = Instant::now();
         let loaded = self.load(&question, async {
-            let mut answers = answers(load(keys).await?);
+            let mut pending = self.pending_of(leads.iter().map(|(lead, _)| lead.key())).await?;
+            let mut keys = keys;
+            keys.retain(|key| !pending.contains_key(&*key.key()));
+            let mut answers = match keys.is_empty() {
+                true => HashMap::new(),
+                false => answers(load(keys).await?),
+            };
             let loaded = leads.iter().map(|(lead, _)| {
-                let value = answers.remove(lead.key());
+                let value = match pending.remove(lead.key()) {
+                    Some(written) => written,
+                    None => answers.remove(lead.key()),
+                };
                 let lifetime = self.options.lifetime(value.as_ref());
                 (value, lifetime)
             });
@@ -143,7 +166,7 @@ fn answers<K: CacheKey, V>(answers: Vec<(K, V)>) -> HashMap<SmolStr, V> {
     answers.into_iter().map(|(key, value)| (key.key().to_smol(), value)).collect()
 }
 
-fn message(panic: &(dyn Any + Send)) -> String {
+pub(crate) fn message(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
     text.or_else(|| panic.downcast_ref::<String>().cloned())
         .unwrap_or_else(|| "no message".to_owned())

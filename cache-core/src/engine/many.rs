@@ -2,23 +2,26 @@
 
 use std::collections::HashMap;
 use std::future::{Future, ready};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 
 use futures_util::future::{join, join_all};
+use smol_str::SmolStr;
 
 use super::lead::Led;
 use super::read::{gone, runtime};
 use super::{Ask, Engine, Missing, Seen, load_error};
 use crate::flight::{Follow, Followed, Landing, Seat};
-use crate::{BatchLoader, BoxError, CacheKey, CacheStore, Entry, Key, Observer, Result};
+use crate::{
+    BatchLoader, BoxError, CacheKey, CacheStore, Entry, Key, Observer, ReadHints, Result, Version,
+};
 
 type Launched<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
 
 impl<S: CacheStore, O: Observer> Engine<S, O> {
     /// As [`get_or_load`](Self::get_or_load), for many keys at once.
     pub(crate) async fn get_or_load_many<K, F, Fut, E>(
-        &self,
+        self: &Arc<Self>,
         keys: &[K],
         load: F,
     ) -> Vec<Result<Option<S::Value>>>
@@ -34,7 +37,7 @@ impl<S: CacheStore, O: Observer> Engine<S, O> {
             let load = |keys| async { load(keys).await.map_err(load_error) };
             Ok(Box::pin(self.lead_many(led, load)))
         };
-        self.many(keys, launch).await
+        self.many(keys, launch, None).await
     }
 
     /// As [`get_through`](Self::get_through), for many keys at once.
@@ -49,46 +52,84 @@ impl<S: CacheStore, O: Observer> Engine<S, O> {
     {
         let launch = |led| -> Result<Launched<'_>> {
             let (engine, loader) = (Arc::clone(self), Arc::clone(loader));
-            runtime()?.spawn(async move {
+            let (runtime, place) = (runtime()?, self.background.load());
+            runtime.spawn(place.run(async move {
                 let load = |keys| async { loader.load_many(keys).await.map_err(load_error) };
                 engine.lead_many(led, load).await;
-            });
+            }));
             Ok(Box::pin(ready(())))
         };
-        self.many(keys, launch).await
+        let refresh = |due| {
+            let loader = Arc::clone(loader);
+            self.refresh_many(due, move |keys| {
+                let loader = Arc::clone(&loader);
+                async move { loader.load_many(keys).await.map_err(load_error) }
+            });
+        };
+        self.many(keys, launch, Some(&refresh)).await
     }
 
     /// Asks the store for all keys at once, has the misses that nobody loads yet `launch`ed together, and
     /// waits for all others meanwhile.
+    ///
+    /// What is answered and is to be refreshed goes to `refresh`. Without one it is loaded together with the misses.
     async fn many<'a, K>(
-        &'a self,
+        self: &'a Arc<Self>,
         keys: &[K],
         launch: impl Fn(Vec<Led<K, S::Value>>) -> Result<Launched<'a>> + Sync,
+        refresh: Option<&(dyn Fn(Vec<Stale<K>>) + Sync)>,
     ) -> Vec<Result<Option<S::Value>>>
     where
         K: CacheKey + Clone + Send + Sync,
     {
         let mut missing = Missing { engine: self, began: None, count: keys.len() };
+        let hints = ReadHints::new();
+        // A load in place can't go on while its caller returns.
+        let apart = refresh.is_some() && runtime().is_ok();
+        let soft = self.options.freshness.soft_timeout.filter(|_| apart);
         let (unique, places) = unique(keys);
         let spelled: Vec<&str> = unique.iter().map(|(_, spelled)| &**spelled).collect();
         let mut found = self.found_many(&spelled).await.into_iter();
 
         let mut answers: Vec<Option<Landing<S::Value>>> = Vec::with_capacity(unique.len());
-        let (mut led, mut open) = (Vec::new(), Vec::new());
+        let (mut led, mut open, mut stale) = (Vec::new(), Vec::new(), Vec::new());
         for (at, (key, spelled)) in unique.iter().enumerate() {
-            answers.push(match self.seen(found.next().unwrap_or(Ok(None))) {
-                Seen::Answer(answer) => Some(answer),
-                Seen::Ask(ask) => {
-                    match self.flights.join(&spelled.to_smol(), false) {
-                        Seat::Follow(follow) => open.push(Open { at, ask, follow, mine: false }),
-                        Seat::Lead(lead) => {
-                            open.push(Open { at, ask, follow: lead.follow(), mine: true });
-                            led.push(Led { lead, ask, key: (*key).clone() });
-                        }
-                    }
+            let found = found.next().unwrap_or(Ok(None));
+            let (ask, reserve, current) = match self.seen(spelled, found, hints, None) {
+                Seen::Answer(answer) => {
+                    answers.push(Some(answer));
+                    continue;
+                }
+                Seen::Refresh { current, seen } if refresh.is_some() => {
+                    stale.push(Stale { key: (*key).clone(), spelled: spelled.to_smol(), seen });
+                    answers.push(Some(current));
+                    continue;
+                }
+                Seen::Refresh { current, seen } => {
+                    (Ask::Claim { seen: Some(seen) }, true, Some(current))
+                }
+                Seen::Ask { ask, reserve } => (ask, reserve, None),
+            };
+            let answer = match (self.flights.join(&spelled.to_smol(), false), current) {
+                // Somebody else refreshes it.
+                (Seat::Follow(_), Some(current)) => Some(current),
+                (Seat::Follow(follow), None) => {
+                    open.push(Open { at, ask, reserve, follow, mine: false });
                     None
                 }
-            });
+                (Seat::Lead(_), Some(current)) if self.background.paused(spelled).is_some() => {
+                    Some(current)
+                }
+                (Seat::Lead(lead), _) => {
+                    open.push(Open { at, ask, reserve, follow: lead.follow(), mine: true });
+                    led.push(Led { lead, ask, key: (*key).clone() });
+                    None
+                }
+            };
+            answers.push(answer);
+        }
+        if let (Some(refresh), false) = (refresh, stale.is_empty()) {
+            refresh(stale);
         }
         let launched: Launched<'a> = match led.is_empty() {
             true => Box::pin(ready(())),
@@ -102,32 +143,44 @@ impl<S: CacheStore, O: Observer> Engine<S, O> {
                 }
             },
         };
-        let waits = open.into_iter().map(|open| self.wait(open, &unique, &launch));
+        let waits = open.into_iter().map(|open| {
+            let (at, reserve) = (open.at, open.reserve);
+            let wait = self.wait(open, &unique, &launch);
+            let key = &unique[at].1;
+            async move {
+                let wait = pin!(wait);
+                let landing = match reserve {
+                    true => self.with_reserve(key, hints, soft, wait).await,
+                    false => wait.await,
+                };
+                (at, landing)
+            }
+        });
         let (landings, ()) = join(join_all(waits), launched).await;
         for (at, landing) in landings {
             answers[at] = Some(landing);
         }
         let answers = places.into_iter().map(|at| answers[at].clone());
-        answers.flatten().map(|answer| missing.ended(answer)).collect()
+        answers.flatten().map(|answer| missing.ended(answer).result).collect()
     }
 
     async fn found_many(&self, keys: &[&str]) -> Vec<Result<Option<Entry<S::Value>>>> {
-        let found = self.within_limit(async { Ok(self.store.get_many(keys).await) });
-        found.await.unwrap_or_else(|error| keys.iter().map(|_| Err(error.clone())).collect())
+        let found = self.look_many(keys).await;
+        found.unwrap_or_else(|error| keys.iter().map(|_| Err(error.clone())).collect())
     }
 
     /// Waits for the answer to an open key, and leads its load if the one who did has gone away.
     async fn wait<'a, K>(
-        &'a self,
+        self: &'a Arc<Self>,
         mut open: Open<S::Value>,
         keys: &[(&K, Key<'_>)],
         launch: &(impl Fn(Vec<Led<K, S::Value>>) -> Result<Launched<'a>> + Sync),
-    ) -> (usize, Landing<S::Value>)
+    ) -> Landing<S::Value>
     where
         K: CacheKey + Clone + Send + Sync,
     {
         let (key, spelled) = &keys[open.at];
-        let landing = loop {
+        loop {
             let limit = if open.mine { self.flight_limit() } else { self.options.waits_for() };
             let lead = match self.follow(&open.follow, limit).await {
                 Ok(Followed::Landed(landing)) if open.mine => break landing,
@@ -152,15 +205,23 @@ impl<S: CacheStore, O: Observer> Engine<S, O> {
                 Ok(launched) => launched.await,
                 Err(error) => break Landing::failed(error),
             }
-        };
-        (open.at, landing)
+        }
     }
+}
+
+/// A key of many that is answered, and is to be refreshed.
+pub(super) struct Stale<K> {
+    pub(super) key: K,
+    pub(super) spelled: SmolStr,
+    pub(super) seen: Version,
 }
 
 /// A key of many that somebody is loading.
 struct Open<V> {
     at: usize,
     ask: Ask,
+    /// Whether there is something to be returned if the load fails.
+    reserve: bool,
     follow: Follow<V>,
     /// Whether this call has brought the load about.
     mine: bool,

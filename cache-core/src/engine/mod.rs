@@ -1,13 +1,22 @@
 //! What the reading strategies have in common.
 //!
 //! `read.rs` has the way of one key through the cache, `many.rs` that of many; both lead their loads
-//! by `lead.rs`, and `fence.rs` stands between a load and the store. `invalidate.rs` is how keys leave.
+//! by `lead.rs`, and `fence.rs` stands between a load and the store. `freshness.rs` says what an entry is good for,
+//! `refresh.rs` replaces one that is still there, and `background.rs` keeps count of what goes on without a caller.
+//! `invalidate.rs` is how keys leave, `write.rs` how they are written through; `beside.rs` knows what the store does
+//! not.
 
+mod background;
+mod beside;
 mod fence;
+mod freshness;
 mod invalidate;
 mod lead;
 mod many;
 mod read;
+mod refresh;
+mod warm_up;
+mod write;
 
 use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -20,18 +29,31 @@ use futures_util::FutureExt;
 use tokio::runtime::Handle;
 use tokio::time::{Instant, timeout};
 
+pub use self::warm_up::WarmUp;
+
+use self::background::{Background, Pause};
+use self::beside::Beside;
+use self::freshness::{Due, Use, Watch, stale};
 use crate::flight::{Flights, Follow, Followed, Landing};
 use crate::waits::Node;
 use crate::{
-    BoxError, CacheStore, Entry, Error, ErrorKind, Event, Lease, Observer, Outcome, ReadOptions,
-    Result, Version,
+    BoxError, CacheStore, Entry, Error, ErrorKind, Event, Freshness, Lease, Observer, Outcome,
+    ReadHints, ReadOptions, Result, StaleReason, Version,
 };
+
+pub(crate) use beside::{Pending, PendingWrite};
+pub(crate) use lead::message;
+pub(crate) use read::runtime;
+pub(crate) use write::{Failed, Fence, Unfinished};
 
 /// A store, what to do with it, and the loads in progress.
 pub(crate) struct Engine<S: CacheStore, O> {
     pub(crate) store: S,
     pub(crate) options: ReadOptions<S::Value, O>,
     flights: Arc<Flights<S::Value>>,
+    beside: Beside<S::Value>,
+    background: Arc<Background>,
+    watch: Watch,
 }
 
 /// What a load may ask of the store before it asks the source.
@@ -43,11 +65,32 @@ enum Ask {
     Nothing,
 }
 
+impl Ask {
+    /// The entry that is to be replaced.
+    fn seen(self) -> Option<Version> {
+        match self {
+            Self::Claim { seen } => seen,
+            Self::Nothing => None,
+        }
+    }
+}
+
+/// What an answer of the store is to a request.
 enum Seen<V> {
     /// The request is answered.
     Answer(Landing<V>),
-    /// There is no fresh entry.
-    Ask(Ask),
+    /// The request can be answered, and the entry of this version is to be refreshed.
+    Refresh { current: Landing<V>, seen: Version },
+    /// There is nothing to answer with, unless the load fails and there is something in `reserve`.
+    Ask { ask: Ask, reserve: bool },
+}
+
+/// What a request asks of its load.
+enum Todo<V> {
+    /// To be waited for.
+    Load(Ask),
+    /// To replace the entry of this version; there is an answer.
+    Refresh { current: Landing<V>, seen: Version },
 }
 
 impl<S: CacheStore, O: Observer> Engine<S, O> {
@@ -60,7 +103,9 @@ impl<S: CacheStore, O: Observer> Engine<S, O> {
                     engine.release_soon(lease);
                 }
             });
-            Self { store, options, flights: Arc::new(flights) }
+            let (flights, background) = (Arc::new(flights), Background::new());
+            let watch = Watch::new(&options);
+            Self { store, options, flights, background, watch, beside: Beside::default() }
         }))
     }
 
@@ -69,23 +114,78 @@ impl<S: CacheStore, O: Observer> Engine<S, O> {
         self.flights.len()
     }
 
-    /// What the answer of the store means for a request.
-    fn seen(&self, found: Result<Option<Entry<S::Value>>>) -> Seen<S::Value> {
-        match found {
-            Ok(Some(entry)) if entry.is_fresh() => Seen::Answer(hit(entry)),
-            Ok(entry) => {
-                let seen = entry.as_ref().map(Entry::version);
-                Seen::Ask(Ask::Claim { seen })
-            }
+    /// How many refreshes are under way in the background.
+    pub(crate) fn refreshing(&self) -> usize {
+        self.background.refreshes()
+    }
+
+    pub(crate) async fn shutdown(&self, limit: Duration) -> usize {
+        self.background.shutdown(limit).await
+    }
+
+    /// What the answer of the store means for a request. `due` is what a fresh entry has already been found to need.
+    fn seen(
+        self: &Arc<Self>,
+        key: &str,
+        found: Result<Option<Entry<S::Value>>>,
+        hints: ReadHints,
+        due: Option<Due>,
+    ) -> Seen<S::Value> {
+        let entry = match found {
+            Ok(Some(entry)) => entry,
+            Ok(None) => return Seen::Ask { ask: Ask::Claim { seen: None }, reserve: false },
             Err(error) => {
                 self.store_failed(&error);
-                if self.options.fails_closed {
-                    Seen::Answer(Landing::failed(error))
-                } else {
-                    Seen::Ask(Ask::Nothing)
+                return match self.options.fails_closed {
+                    true => Seen::Answer(Landing::failed(error)),
+                    false => Seen::Ask { ask: Ask::Nothing, reserve: false },
+                };
+            }
+        };
+        let seen = entry.version();
+        if entry.is_fresh_beyond(self.watch.untroubled_beyond) {
+            return Seen::Answer(hit(entry));
+        }
+        if entry.is_fresh() {
+            return match due.unwrap_or_else(|| self.due(&entry)) {
+                Due::Refresh => Seen::Refresh { current: hit(entry), seen },
+                Due::Touch => {
+                    self.touch(key, seen);
+                    Seen::Answer(hit(entry))
                 }
+                Due::Nothing => Seen::Answer(hit(entry)),
+            };
+        }
+        match self.usable(&entry, hints) {
+            // It has been tried a moment ago.
+            usable if usable != Use::Nothing && self.has_just_failed(key) => {
+                Seen::Answer(stale(entry, StaleReason::LoadFailed))
+            }
+            Use::Serve => Seen::Refresh { current: stale(entry, StaleReason::Refreshing), seen },
+            usable => {
+                let ask = Ask::Claim { seen: Some(seen) };
+                Seen::Ask { ask, reserve: usable == Use::Reserve }
             }
         }
+    }
+
+    fn has_just_failed(&self, key: &str) -> bool {
+        self.background.paused(key) == Some(Pause::Failed)
+    }
+
+    /// What can be returned instead of a load that failed, or takes long. It is read now, so it has not been
+    /// invalidated meanwhile.
+    async fn instead(
+        &self,
+        key: &str,
+        hints: ReadHints,
+        reason: StaleReason,
+    ) -> Option<Landing<S::Value>> {
+        let entry = self.look(key).await.ok().flatten()?;
+        if entry.is_fresh() {
+            return Some(hit(entry));
+        }
+        (self.usable(&entry, hints) != Use::Nothing).then(|| stale(entry, reason))
     }
 
     /// Waits for somebody else's load.
@@ -114,9 +214,9 @@ impl<S: CacheStore, O: Observer> Engine<S, O> {
 
     /// What the store has.
     async fn found(&self, key: &str) -> Result<Option<Entry<S::Value>>> {
-        match self.store.get_now(key) {
+        match self.look_now(key) {
             Poll::Ready(found) => Ok(found),
-            Poll::Pending => self.within_limit(self.store.get(key)).await,
+            Poll::Pending => self.look(key).await,
         }
     }
 
@@ -184,10 +284,10 @@ struct Missing<'a, S: CacheStore, O: Observer> {
 }
 
 impl<S: CacheStore, O: Observer> Missing<'_, S, O> {
-    fn ended(&mut self, answer: Landing<S::Value>) -> Result<Option<S::Value>> {
+    fn ended(&mut self, answer: Landing<S::Value>) -> Landing<S::Value> {
         self.count -= 1;
         self.engine.ended(answer.outcome, self.began);
-        answer.result
+        answer
     }
 }
 
@@ -203,7 +303,13 @@ impl<S: CacheStore, O: Observer> Drop for Missing<'_, S, O> {
 #[inline]
 fn hit<V>(entry: Entry<V>) -> Landing<V> {
     let outcome = if entry.is_negative() { Outcome::Negative } else { Outcome::Hit };
-    Landing { result: Ok(entry.into_value()), outcome }
+    Landing { result: Ok(entry.into_value()), outcome, freshness: Freshness::Fresh }
+}
+
+/// Whether a stale value is better than this error. A mistake in the program is to be seen.
+fn excused(landing: &Landing<impl Sized>) -> bool {
+    let mistakes = [ErrorKind::RecursiveLoad, ErrorKind::NoRuntime];
+    landing.result.as_ref().is_err_and(|error| !mistakes.contains(&error.kind()))
 }
 
 /// The cache's error for a loader's. The error of a cache below passes as it is.

@@ -1,29 +1,39 @@
 //! The way of one key through the cache.
 
 use std::future::Future;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use smol_str::SmolStr;
 use tokio::runtime::Handle;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
-use super::{Ask, Engine, Missing, Seen, hit, load_error};
+use super::freshness::Due;
+use super::{Ask, Engine, Missing, Seen, Todo, excused, load_error};
 use crate::flight::{Followed, Landing, Lead, Seat, Settled};
 use crate::{
-    BoxError, CacheKey, CacheStore, Entry, Error, ErrorKind, Key, Loader, Observer, Outcome, Result,
+    BoxError, CacheKey, CacheStore, Entry, Error, ErrorKind, Freshness, Key, Loader, Observer,
+    Outcome, ReadHints, Reading, Result, StaleReason,
 };
 
 impl<S: CacheStore, O: Observer> Engine<S, O> {
-    /// What the store has, and nothing more.
-    pub(crate) async fn get(&self, key: &Key<'_>) -> Result<Option<S::Value>> {
+    /// What the store has that is fresh, and nothing more.
+    pub(crate) async fn get(self: &Arc<Self>, key: &Key<'_>) -> Result<Option<S::Value>> {
         let mut missing = Missing { engine: self, began: self.began(), count: 1 };
-        let answer = match self.seen(self.found(key).await) {
-            Seen::Answer(answer) => answer,
-            Seen::Ask(_) => Landing { result: Ok(None), outcome: Outcome::Missed },
+        let found = self.found(key).await;
+        let answer = match self.seen(key, found, ReadHints::new(), None) {
+            Seen::Answer(answer) | Seen::Refresh { current: answer, .. }
+                if answer.freshness.is_fresh() =>
+            {
+                answer
+            }
+            _ => {
+                Landing { result: Ok(None), outcome: Outcome::Missed, freshness: Freshness::Fresh }
+            }
         };
-        missing.ended(answer)
+        missing.ended(answer).result
     }
 
     /// 1. Ask the store.    2. On a miss, join the flight: one caller loads, the others wait.
@@ -33,7 +43,7 @@ impl<S: CacheStore, O: Observer> Engine<S, O> {
     /// those who wait takes over, with its own load.
     #[inline]
     pub(crate) fn get_or_load<'a, K, F, Fut, E>(
-        &'a self,
+        self: &'a Arc<Self>,
         key: &'a K,
         load: F,
     ) -> impl Future<Output = Result<Option<S::Value>>> + Send + use<'a, S, O, K, F, Fut, E>
@@ -45,19 +55,53 @@ impl<S: CacheStore, O: Observer> Engine<S, O> {
     {
         let miss = move |began, glimpse| -> Miss<'a, S::Value> {
             Box::pin(async move {
-                let load = || async { load().await.map_err(load_error) };
-                let spelled = key.key();
-                self.missed(&spelled, began, glimpse, |ask| {
-                    self.load_in_place(spelled.to_smol(), ask, load)
-                })
-                .await
+                let request = Request { began, glimpse, hints: ReadHints::new() };
+                self.in_place(&key.key(), request, load).await.result
             })
         };
         Read { engine: self, key, miss: Some(miss), missing: None }
     }
 
-    /// As [`get_or_load`](Self::get_or_load), with a loader that belongs to the cache: the load runs in
-    /// a task of its own, which no caller can cancel.
+    /// As [`get_or_load`](Self::get_or_load), with what the value is worth.
+    pub(crate) async fn get_or_load_with<F, Fut, E>(
+        self: &Arc<Self>,
+        key: &Key<'_>,
+        hints: ReadHints,
+        load: F,
+    ) -> Result<Reading<S::Value>>
+    where
+        F: FnOnce() -> Fut + Send,
+        Fut: Future<Output = Result<Option<S::Value>, E>> + Send,
+        E: Into<BoxError>,
+    {
+        self.in_place(key, self.request(key, hints), load).await.reading()
+    }
+
+    /// As [`get_or_load`](Self::get_or_load), with a load that belongs to the cache: it runs in a task of its own,
+    /// which no caller can cancel.
+    #[inline]
+    pub(crate) fn get_or_load_owned<'a, K, F, Fut, E>(
+        self: &'a Arc<Self>,
+        key: &'a K,
+        load: F,
+    ) -> impl Future<Output = Result<Option<S::Value>>> + Send + use<'a, S, O, K, F, Fut, E>
+    where
+        K: CacheKey + Sync + ?Sized,
+        F: FnOnce() -> Fut + Send + 'static,
+        Fut: Future<Output = Result<Option<S::Value>, E>> + Send + 'static,
+        E: Into<BoxError> + 'static,
+    {
+        let miss = move |began, glimpse| -> Miss<'a, S::Value> {
+            Box::pin(async move {
+                let load = || async { load().await.map_err(load_error) };
+                let request = Request { began, glimpse, hints: ReadHints::new() };
+                self.apart(&key.key(), request, load).await.result
+            })
+        };
+        Read { engine: self, key, miss: Some(miss), missing: None }
+    }
+
+    /// As [`get_or_load_owned`](Self::get_or_load_owned), with the cache's own loader.
     #[inline]
     pub(crate) fn get_through<'a, Q, L>(
         self: &'a Arc<Self>,
@@ -70,40 +114,180 @@ impl<S: CacheStore, O: Observer> Engine<S, O> {
     {
         let miss = move |began, glimpse| -> Miss<'a, S::Value> {
             Box::pin(async move {
-                let spelled = key.key();
-                self.missed(&spelled, began, glimpse, |ask| {
-                    self.load_apart(spelled.to_smol(), ask, key.to_owned(), loader)
-                })
-                .await
+                let (owned, loader) = (key.to_owned(), Arc::clone(loader));
+                let load = || async move { loader.load(owned).await.map_err(load_error) };
+                let request = Request { began, glimpse, hints: ReadHints::new() };
+                self.apart(&key.key(), request, load).await.result
             })
         };
         Read { engine: self, key, miss: Some(miss), missing: None }
     }
 
-    /// The way of a key that the store could not answer at once.
-    async fn missed<Fut>(
+    /// As [`get_through`](Self::get_through), with what the value is worth.
+    pub(crate) async fn get_through_with<Q, L>(
+        self: &Arc<Self>,
+        key: &Q,
+        hints: ReadHints,
+        loader: &Arc<L>,
+    ) -> Result<Reading<S::Value>>
+    where
+        Q: CacheKey + ToOwned<Owned: Send + 'static> + Sync + ?Sized,
+        L: Loader<Q::Owned, Value = S::Value>,
+    {
+        let (owned, loader) = (key.to_owned(), Arc::clone(loader));
+        let load = || async move { loader.load(owned).await.map_err(load_error) };
+        let key = key.key();
+        self.apart(&key, self.request(&key, hints), load).await.reading()
+    }
+
+    /// The end of a request that a fresh entry answers.
+    #[inline]
+    fn answered(&self, entry: &mut Entry<S::Value>, began: Option<Instant>) -> Option<S::Value> {
+        let value = entry.take_value();
+        let outcome = if value.is_some() { Outcome::Hit } else { Outcome::Negative };
+        self.ended(outcome, began);
+        value
+    }
+
+    /// The end of a request that is answered by a fresh entry which needs nothing, or what a fresh one needs.
+    // Out of line, so that it costs those nothing who do not have the options.
+    #[cold]
+    #[inline(never)]
+    fn look_closer(
         &self,
-        key: &Key<'_>,
+        found: &mut Poll<Option<Entry<S::Value>>>,
         began: Option<Instant>,
-        glimpse: Poll<Option<Entry<S::Value>>>,
-        load: impl FnOnce(Ask) -> Fut + Send,
-    ) -> Result<Option<S::Value>>
+    ) -> Result<Option<S::Value>, Option<Due>> {
+        match found {
+            Poll::Ready(Some(entry)) if entry.is_fresh() => match self.due(entry) {
+                Due::Nothing => Ok(self.answered(entry, began)),
+                due => Err(Some(due)),
+            },
+            _ => Err(None),
+        }
+    }
+
+    fn request(&self, key: &Key<'_>, hints: ReadHints) -> Request<S::Value> {
+        let began = self.began();
+        Request { began, glimpse: Glimpse { found: self.look_now(key), due: None }, hints }
+    }
+
+    /// A request whose load is polled in place.
+    async fn in_place<F, Fut, E>(
+        self: &Arc<Self>,
+        key: &Key<'_>,
+        request: Request<S::Value>,
+        load: F,
+    ) -> Landing<S::Value>
+    where
+        F: FnOnce() -> Fut + Send,
+        Fut: Future<Output = Result<Option<S::Value>, E>> + Send,
+        E: Into<BoxError>,
+    {
+        let load = || async { load().await.map_err(load_error) };
+        let hints = request.hints;
+        // In a box: reads within loads of reads share one stack, and this is most of what each takes of it.
+        let work = |todo| -> Pin<Box<dyn Future<Output = Landing<S::Value>> + Send + '_>> {
+            let key = key.to_smol();
+            match todo {
+                Todo::Load(ask) => Box::pin(self.load_in_place(key, ask, load)),
+                Todo::Refresh { current, seen } => {
+                    Box::pin(self.refresh_in_place(key, current, seen, hints, load))
+                }
+            }
+        };
+        self.missed(key, request, None, work).await
+    }
+
+    /// A request whose load has a task of its own.
+    async fn apart<F, Fut>(
+        self: &Arc<Self>,
+        key: &Key<'_>,
+        request: Request<S::Value>,
+        load: F,
+    ) -> Landing<S::Value>
+    where
+        F: FnOnce() -> Fut + Send + 'static,
+        Fut: Future<Output = Result<Option<S::Value>>> + Send + 'static,
+    {
+        // Without a runtime there is no timer, and the load will say so.
+        let soft = self.options.freshness.soft_timeout.filter(|_| runtime().is_ok());
+        self.missed(key, request, soft, |todo| async {
+            match todo {
+                Todo::Load(ask) => self.load_apart(key.to_smol(), ask, load).await,
+                Todo::Refresh { current, seen } => {
+                    self.refresh(&key.to_smol(), seen, load);
+                    current
+                }
+            }
+        })
+        .await
+    }
+
+    /// The way of a request that the store could not answer at once.
+    async fn missed<Fut>(
+        self: &Arc<Self>,
+        key: &Key<'_>,
+        request: Request<S::Value>,
+        soft: Option<Duration>,
+        work: impl FnOnce(Todo<S::Value>) -> Fut + Send,
+    ) -> Landing<S::Value>
     where
         Fut: Future<Output = Landing<S::Value>> + Send,
     {
+        let Request { began, glimpse: Glimpse { found, due }, hints } = request;
         let mut missing = Missing { engine: self, began, count: 1 };
-        let found = match glimpse {
+        let found = match found {
             Poll::Ready(found) => Ok(found),
-            Poll::Pending => self.within_limit(self.store.get(key)).await,
+            Poll::Pending => self.look(key).await,
         };
-        let answer = match self.seen(found) {
-            Seen::Answer(answer) => answer,
-            Seen::Ask(ask) => load(ask).await,
+        let (todo, reserve) = match self.seen(key, found, hints, due) {
+            Seen::Answer(answer) => return missing.ended(answer),
+            Seen::Refresh { current, seen } => (Todo::Refresh { current, seen }, false),
+            Seen::Ask { ask, reserve } => (Todo::Load(ask), reserve),
+        };
+        let work = pin!(work(todo));
+        let answer = match reserve {
+            true => self.with_reserve(key, hints, soft, work).await,
+            false => work.await,
         };
         missing.ended(answer)
     }
 
-    async fn load_in_place<F, Fut>(&self, key: SmolStr, ask: Ask, load: F) -> Landing<S::Value>
+    /// A load for which there is something in reserve, if it fails or takes long.
+    pub(super) async fn with_reserve(
+        &self,
+        key: &str,
+        hints: ReadHints,
+        soft: Option<Duration>,
+        mut load: Pin<&mut impl Future<Output = Landing<S::Value>>>,
+    ) -> Landing<S::Value> {
+        let landing = match soft {
+            Some(limit) => Box::pin(timeout(limit, load.as_mut())).await.ok(),
+            None => Some(load.as_mut().await),
+        };
+        let reason = match &landing {
+            Some(landing) if !excused(landing) => None,
+            Some(_) => Some(StaleReason::LoadFailed),
+            None => Some(StaleReason::LoadSlow),
+        };
+        let instead = match reason {
+            Some(reason) => self.instead(key, hints, reason).await,
+            None => None,
+        };
+        match (instead, landing) {
+            (Some(instead), _) => instead,
+            (None, Some(landing)) => landing,
+            (None, None) => load.await,
+        }
+    }
+
+    async fn load_in_place<F, Fut>(
+        self: &Arc<Self>,
+        key: SmolStr,
+        ask: Ask,
+        load: F,
+    ) -> Landing<S::Value>
     where
         F: FnOnce() -> Fut + Send,
         Fut: Future<Output = Result<Option<S::Value>>> + Send,
@@ -118,16 +302,15 @@ impl<S: CacheStore, O: Observer> Engine<S, O> {
         }
     }
 
-    async fn load_apart<K, L>(
+    pub(super) async fn load_apart<F, Fut>(
         self: &Arc<Self>,
         key: SmolStr,
         ask: Ask,
-        owned: K,
-        loader: &Arc<L>,
+        load: F,
     ) -> Landing<S::Value>
     where
-        K: Send + 'static,
-        L: Loader<K, Value = S::Value>,
+        F: FnOnce() -> Fut + Send + 'static,
+        Fut: Future<Output = Result<Option<S::Value>>> + Send + 'static,
     {
         let runtime = match runtime() {
             Ok(runtime) => runtime,
@@ -138,11 +321,10 @@ impl<S: CacheStore, O: Observer> Engine<S, O> {
             Err(landing) => return landing,
         };
         let follow = lead.follow();
-        let (engine, loader) = (Arc::clone(self), Arc::clone(loader));
-        runtime.spawn(async move {
-            let load = || async { loader.load(owned).await.map_err(load_error) };
+        let (engine, place) = (Arc::clone(self), self.background.load());
+        runtime.spawn(place.run(async move {
             engine.lead(lead, ask, load).await;
-        });
+        }));
         match self.follow(&follow, self.flight_limit()).await {
             Ok(Followed::Landed(landing)) => landing,
             Ok(Followed::Lead(lead)) => gone(&lead),
@@ -153,7 +335,7 @@ impl<S: CacheStore, O: Observer> Engine<S, O> {
 
     /// The lead of the key's load, or what somebody else's load has landed.
     async fn lead_or_landing(
-        &self,
+        self: &Arc<Self>,
         key: &SmolStr,
         mut ask: Ask,
     ) -> Result<(Lead<S::Value>, Ask), Landing<S::Value>> {
@@ -176,14 +358,28 @@ impl<S: CacheStore, O: Observer> Engine<S, O> {
     /// A seat for who was too late for the result of one flight: the next one begins after that, so its
     /// result is good. Or what the store has by now.
     pub(super) async fn join_again(
-        &self,
+        self: &Arc<Self>,
         key: &SmolStr,
     ) -> Result<(Seat<S::Value>, Ask), Landing<S::Value>> {
-        match self.seen(self.found(key).await) {
-            Seen::Answer(answer) => Err(answer.shared()),
-            Seen::Ask(ask) => Ok((self.flights.join(key, true), ask)),
+        let hints = ReadHints::new().max_staleness(Duration::ZERO);
+        match self.seen(key, self.found(key).await, hints, Some(Due::Nothing)) {
+            Seen::Answer(answer) | Seen::Refresh { current: answer, .. } => Err(answer.shared()),
+            Seen::Ask { ask, .. } => Ok((self.flights.join(key, true), ask)),
         }
     }
+}
+
+/// A read whose answer is not there at once.
+struct Request<V> {
+    began: Option<Instant>,
+    glimpse: Glimpse<V>,
+    hints: ReadHints,
+}
+
+/// What the store could tell without waiting, and what a fresh entry of it needs.
+struct Glimpse<V> {
+    found: Poll<Option<Entry<V>>>,
+    due: Option<Due>,
 }
 
 /// A read that the store answers at once, or a miss.
@@ -208,7 +404,7 @@ where
     S: CacheStore,
     O: Observer,
     K: CacheKey + ?Sized,
-    M: FnOnce(Option<Instant>, Poll<Option<Entry<S::Value>>>) -> Miss<'a, S::Value>,
+    M: FnOnce(Option<Instant>, Glimpse<S::Value>) -> Miss<'a, S::Value>,
 {
     type Output = Result<Option<S::Value>>;
 
@@ -217,14 +413,21 @@ where
         let this = &mut *self;
         if this.missing.is_none() {
             let began = this.engine.began();
-            let glimpse = match this.engine.store.get_now(&this.key.key()) {
-                Poll::Ready(Some(entry)) if entry.is_fresh() => {
-                    let answer = hit(entry);
-                    this.engine.ended(answer.outcome, began);
-                    return Poll::Ready(answer.result);
-                }
-                glimpse => glimpse,
+            // Looked at where it lies: to move it would cost a hit as much as to hash its key.
+            let mut found = match this.key.as_spelled() {
+                Some(key) => this.engine.look_now(key),
+                None => this.engine.look_now(&this.key.key()),
             };
+            if let Poll::Ready(Some(entry)) = &mut found
+                && entry.is_fresh_beyond(this.engine.watch.untroubled_beyond)
+            {
+                return Poll::Ready(Ok(this.engine.answered(entry, began)));
+            }
+            let due = match this.engine.look_closer(&mut found, began) {
+                Ok(answer) => return Poll::Ready(Ok(answer)),
+                Err(due) => due,
+            };
+            let glimpse = Glimpse { found, due };
             this.missing = this.miss.take().map(|miss| miss(began, glimpse));
         }
         match &mut this.missing {
@@ -236,7 +439,7 @@ where
 }
 
 /// The runtime to spawn loads on.
-pub(super) fn runtime() -> Result<Handle> {
+pub(crate) fn runtime() -> Result<Handle> {
     Handle::try_current().map_err(|e| Error::with_cause(ErrorKind::NoRuntime, e))
 }
 

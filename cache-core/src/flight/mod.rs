@@ -3,17 +3,18 @@
 mod seats;
 
 use std::collections::HashMap;
-use std::collections::hash_map::{Entry as MapEntry, RandomState};
+use std::collections::hash_map::Entry as MapEntry;
 use std::hash::BuildHasher;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use foldhash::fast::RandomState;
 use smol_str::SmolStr;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::waits::Node;
-use crate::{Error, Lease, Outcome, Result};
+use crate::{Error, Freshness, Lease, Outcome, Reading, Result};
 
 pub(crate) use seats::{Follow, Followed, Lead, Seat};
 
@@ -23,11 +24,18 @@ pub(crate) struct Landing<V> {
     pub(crate) result: Result<Option<V>>,
     /// What it was for the caller that began the flight.
     pub(crate) outcome: Outcome,
+    /// What a value is worth.
+    pub(crate) freshness: Freshness,
 }
 
 impl<V> Landing<V> {
     pub(crate) fn failed(error: Error) -> Self {
-        Self { result: Err(error), outcome: Outcome::Failed }
+        Self { result: Err(error), outcome: Outcome::Failed, freshness: Freshness::Fresh }
+    }
+
+    /// The value, with what it is worth.
+    pub(crate) fn reading(self) -> Result<Reading<V>> {
+        self.result.map(|value| Reading::new(value, self.freshness))
     }
 
     /// What it is for those who joined later.
@@ -59,7 +67,8 @@ impl<V> Landing<V> {
 /// A flight lands for everybody who joined [before the store was asked](Lead::ask) for the right to
 /// load: what they get was read after they came. Who joins later gets the result only once it is
 /// [settled](Lead::settle) that nothing has taken the lease away meanwhile, from whatever process,
-/// and asks again otherwise. In this process a revoked flight is not joined at all, and `invalidate`
+/// and asks again otherwise; and so does who joins while the store is being asked for its verdict, which may
+/// be older than he is. In this process a revoked flight is not joined at all, and `invalidate`
 /// revokes once more after the removal, because a flight may have begun in between and found what was
 /// about to be removed.
 pub(crate) struct Flights<V> {
@@ -71,7 +80,7 @@ pub(crate) struct Flights<V> {
 
 struct Shard<V> {
     /// The flights that can be joined.
-    current: HashMap<SmolStr, Arc<Flight<V>>>,
+    current: HashMap<SmolStr, Arc<Flight<V>>, RandomState>,
     /// Those that are filling, revoked or not.
     filling: Vec<(SmolStr, Arc<Flight<V>>)>,
 }
@@ -93,6 +102,8 @@ struct State<V> {
     /// How many have joined, ever, and how many of them before the store was asked.
     joined: u64,
     early: u64,
+    /// How many of them before the store was asked whether the lease has held.
+    in_time: u64,
     revoked: bool,
     filling: bool,
 }
@@ -118,10 +129,10 @@ pub(crate) enum Settled {
 impl<V> Flights<V> {
     pub(crate) fn new(orphaned: impl Fn(Lease) + Send + Sync + 'static) -> Self {
         const SHARDS: usize = 16;
-        let shard = |_| Mutex::new(Shard { current: HashMap::new(), filling: Vec::new() });
+        let shard = |_| Mutex::new(Shard { current: HashMap::default(), filling: Vec::new() });
         Self {
             shards: (0..SHARDS).map(shard).collect(),
-            hasher: RandomState::new(),
+            hasher: RandomState::default(),
             orphaned: Box::new(orphaned),
         }
     }
@@ -203,6 +214,7 @@ impl<V> Flight<V> {
                 led_since: Instant::now(),
                 joined: 0,
                 early: 0,
+                in_time: u64::MAX,
                 revoked: false,
                 filling: false,
             }),
@@ -217,7 +229,12 @@ impl<V> Flight<V> {
 
     /// Whether its result is of no use to anybody who comes now.
     fn is_lost(&self) -> bool {
-        matches!(self.lock().stage, Stage::Landed(_, Settled::Lost))
+        let state = self.lock();
+        match state.stage {
+            Stage::Landed(_, Settled::Lost) => true,
+            Stage::Landed(_, Settled::Good) => state.joined >= state.in_time,
+            _ => false,
+        }
     }
 
     /// Waits until the state gives an answer.

@@ -126,13 +126,25 @@ impl<V> Lead<V> {
         state.filling
     }
 
+    /// Says that the store is asked for its verdict on the lease, which is for those who have joined so far.
+    pub(crate) fn ask_verdict(&self) {
+        let mut state = self.0.flight.lock();
+        state.in_time = state.joined;
+    }
+
     pub(crate) fn is_revoked(&self) -> bool {
         self.0.flight.lock().revoked
     }
 
     /// Gives the result to those who joined in time, and to the others once it is settled.
     pub(crate) fn land(&self, landing: Landing<V>, settled: Settled) {
-        self.0.flight.lock().stage = Stage::Landed(Arc::new(landing), settled);
+        let mut state = self.0.flight.lock();
+        if landing.result.is_err() {
+            // An error is nothing that could be invalidated.
+            state.in_time = u64::MAX;
+        }
+        state.stage = Stage::Landed(Arc::new(landing), settled);
+        drop(state);
         self.0.flight.changed.notify_waiters();
     }
 
@@ -181,6 +193,7 @@ impl<V: Clone> Follow<V> {
             Stage::Vacant => state.take_lead().then_some(Seen::Lead),
             Stage::Landed(landing, settled) => match settled {
                 _ if self.any || self.seat < state.early => Some(Seen::Landed(Arc::clone(landing))),
+                Settled::Good if self.seat >= state.in_time => Some(Seen::Again),
                 Settled::Good => Some(Seen::Landed(Arc::clone(landing))),
                 Settled::Open => None,
                 Settled::Lost => Some(Seen::Again),

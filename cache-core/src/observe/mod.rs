@@ -84,6 +84,33 @@ pub enum Event<'a> {
     /// A value that had been loaded was not kept, because its key was removed, written or claimed anew
     /// during the load.
     FillRefused,
+    /// A write to the source has ended: of one key, or of many in one go.
+    Write {
+        /// How many keys were written.
+        writes: usize,
+        /// How long the writer took.
+        took: Duration,
+        /// The error, if it failed.
+        error: Option<&'a Error>,
+    },
+    /// A write that the source does not take is not tried any more, and is a dead letter now.
+    Parked {
+        /// What the source said at last.
+        error: &'a Error,
+    },
+    /// A journal failed in the background. Nothing is lost: what could not be marked as written is written again.
+    JournalFailed {
+        /// The error.
+        error: &'a Error,
+    },
+    /// A refresh in the background has begun: a load of a key whose value is served meanwhile, or more time for an
+    /// entry that [slides](crate::ReadOptions::sliding).
+    RefreshBegan,
+    /// A refresh in the background has ended, however it did. What began more often than it ended is under way.
+    RefreshEnded,
+    /// A value was served without being refreshed, because [enough](crate::ReadOptions::most_refreshes) refreshes
+    /// were under way, or the cache has been shut down.
+    RefreshSkipped,
     /// An operation of the store failed. Unless the cache is [failing
     /// closed](crate::ReadOptions::fail_closed), its caller does not see it.
     StoreFailed {

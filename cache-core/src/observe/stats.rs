@@ -9,7 +9,7 @@ use super::{Event, Latencies, Observer, Outcome};
 const SAMPLE: u64 = 64;
 /// So many threads count without getting into each other's way.
 const STRIPES: usize = 8;
-const COUNTERS: usize = Counter::StoreErrors as usize + 1;
+const COUNTERS: usize = Counter::JournalErrors as usize + 1;
 
 /// An [`Observer`] that counts, and times loads and a sample of the requests (one in 64).
 ///
@@ -36,6 +36,7 @@ pub struct Stats {
     stripes: [Stripe; STRIPES],
     requests: Histogram,
     loads: Histogram,
+    writes: Histogram,
 }
 
 /// Counters on cache lines of their own.
@@ -59,7 +60,14 @@ enum Counter {
     Loads,
     LoadErrors,
     RefusedFills,
+    Refreshes,
+    EndedRefreshes,
+    SkippedRefreshes,
     StoreErrors,
+    Writes,
+    WriteErrors,
+    Parked,
+    JournalErrors,
 }
 
 impl Stats {
@@ -70,6 +78,9 @@ impl Stats {
             let stripes = self.stripes.iter();
             stripes.map(|stripe| stripe.counters[counter as usize].load(Ordering::Relaxed)).sum()
         };
+        // In this order, so that none has ended that has not begun.
+        let ended = sum(Counter::EndedRefreshes);
+        let refreshes: u64 = sum(Counter::Refreshes);
         Snapshot {
             hits: sum(Counter::Hits),
             negative_hits: sum(Counter::NegativeHits),
@@ -82,9 +93,17 @@ impl Stats {
             loads: sum(Counter::Loads),
             load_errors: sum(Counter::LoadErrors),
             refused_fills: sum(Counter::RefusedFills),
+            refreshes,
+            refreshing: refreshes.saturating_sub(ended),
+            skipped_refreshes: sum(Counter::SkippedRefreshes),
             store_errors: sum(Counter::StoreErrors),
+            writes: sum(Counter::Writes),
+            write_errors: sum(Counter::WriteErrors),
+            parked: sum(Counter::Parked),
+            journal_errors: sum(Counter::JournalErrors),
             request_times: self.requests.read(),
             load_times: self.loads.read(),
+            write_times: self.writes.read(),
         }
     }
 
@@ -136,7 +155,19 @@ impl Observer for Stats {
                 self.loads.record(took);
             }
             Event::FillRefused => self.count(Counter::RefusedFills),
+            Event::RefreshBegan => self.count(Counter::Refreshes),
+            Event::RefreshEnded => self.count(Counter::EndedRefreshes),
+            Event::RefreshSkipped => self.count(Counter::SkippedRefreshes),
             Event::StoreFailed { .. } => self.count(Counter::StoreErrors),
+            Event::Write { took, error, .. } => {
+                self.count(Counter::Writes);
+                if error.is_some() {
+                    self.count(Counter::WriteErrors);
+                }
+                self.writes.record(took);
+            }
+            Event::Parked { .. } => self.count(Counter::Parked),
+            Event::JournalFailed { .. } => self.count(Counter::JournalErrors),
         }
     }
 
@@ -191,12 +222,28 @@ pub struct Snapshot {
     pub load_errors: u64,
     /// Loaded values that were not kept, because their key had been invalidated meanwhile.
     pub refused_fills: u64,
+    /// Refreshes in the background that have begun.
+    pub refreshes: u64,
+    /// Refreshes in the background that are under way.
+    pub refreshing: u64,
+    /// Values that were served without the refresh that was due, because there were too many of them.
+    pub skipped_refreshes: u64,
     /// Operations of the store that failed.
     pub store_errors: u64,
+    /// Writes to the source, each of one key or of many.
+    pub writes: u64,
+    /// Writes to the source that failed.
+    pub write_errors: u64,
+    /// Writes that are not tried any more.
+    pub parked: u64,
+    /// Errors of a journal that no caller has seen.
+    pub journal_errors: u64,
     /// How long requests took, of the sample that was timed.
     pub request_times: Latencies,
     /// How long loads took.
     pub load_times: Latencies,
+    /// How long writes to the source took.
+    pub write_times: Latencies,
 }
 
 impl Snapshot {

@@ -1,9 +1,13 @@
 use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::engine::Engine;
-use crate::{BoxError, CacheKey, CacheStore, Key, Observer, ReadOptions, Result, Silent};
+use crate::{
+    BoxError, CacheKey, CacheStore, Key, Observer, ReadHints, ReadOptions, Reading, Result, Silent,
+    TagStore,
+};
 
 /// Cache-aside: the caller brings the load to each read, and invalidates after each write.
 ///
@@ -17,10 +21,12 @@ use crate::{BoxError, CacheKey, CacheStore, Key, Observer, ReadOptions, Result, 
 ///
 /// Clones share everything.
 ///
-/// # Cancellation
+/// # In place
 ///
 /// The load is polled in place, so it may borrow. When its caller goes away, one of those who wait
-/// takes over with its own load.
+/// takes over with its own load. And it can't go on in the background: of those who find a stale value within
+/// [`stale_for`](ReadOptions::stale_for), or draw an [early refresh](ReadOptions::early_refresh), one loads and waits for
+/// it, and the others are served at once. [`get_or_load_owned`](Self::get_or_load_owned) has a background.
 ///
 /// ```
 /// use cache_core::{CacheAside, ReadOptions};
@@ -39,7 +45,7 @@ use crate::{BoxError, CacheKey, CacheStore, Key, Observer, ReadOptions, Result, 
 /// # Ok::<(), cache_core::Error>(()) }).unwrap();
 /// ```
 pub struct CacheAside<S: CacheStore, O = Silent> {
-    engine: Arc<Engine<S, O>>,
+    pub(super) engine: Arc<Engine<S, O>>,
 }
 
 impl<S: CacheStore, O: Observer> CacheAside<S, O> {
@@ -52,7 +58,8 @@ impl<S: CacheStore, O: Observer> CacheAside<S, O> {
         Ok(Self { engine: Engine::new(store, options)? })
     }
 
-    /// The value in the cache, if it has a fresh one. Nothing is loaded.
+    /// The value in the cache, if it has a fresh one. Nothing is loaded, and nothing stale is returned, because nobody
+    /// would refresh it.
     ///
     /// # Errors
     ///
@@ -88,8 +95,68 @@ impl<S: CacheStore, O: Observer> CacheAside<S, O> {
         self.engine.get_or_load(key, load)
     }
 
+    /// As [`get_or_load`](Self::get_or_load), with wishes of this one read, and tells whether the value is fresh, stale (since
+    /// when, and why), or could not be kept.
+    ///
+    /// # Errors
+    ///
+    /// As [`get_or_load`](Self::get_or_load).
+    pub async fn get_or_load_with<K, F, Fut, E>(
+        &self,
+        key: &K,
+        hints: ReadHints,
+        load: F,
+    ) -> Result<Reading<S::Value>>
+    where
+        K: CacheKey + Sync + ?Sized,
+        F: FnOnce() -> Fut + Send,
+        Fut: Future<Output = Result<Option<S::Value>, E>> + Send,
+        E: Into<BoxError>,
+    {
+        self.engine.get_or_load_with(&key.key(), hints, load).await
+    }
+
+    /// As [`get_or_load`](Self::get_or_load), with a load that owns all it needs. It runs in a task of its own: it goes on when its
+    /// caller goes away, refreshes go on in the background, and
+    /// [`soft_timeout`](ReadOptions::soft_timeout) holds.
+    ///
+    /// ```
+    /// use cache_core::{CacheAside, ReadOptions};
+    /// use cache_memory::MemoryStore;
+    /// use std::{io, time::Duration};
+    ///
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// let second = Duration::from_secs(1);
+    /// let options = ReadOptions::ttl(60 * second).stale_for(10 * second);
+    /// let names = CacheAside::new(MemoryStore::new(10_000), options)?;
+    /// let id = 7;
+    /// let load = move || async move { Ok::<_, io::Error>(Some(format!("user {id}"))) };
+    /// assert_eq!(names.get_or_load_owned(&id, load).await?.as_deref(), Some("user 7"));
+    /// # Ok::<(), cache_core::Error>(()) }).unwrap();
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`get_or_load`](Self::get_or_load).
+    #[inline]
+    pub fn get_or_load_owned<'a, K, F, Fut, E>(
+        &'a self,
+        key: &'a K,
+        load: F,
+    ) -> impl Future<Output = Result<Option<S::Value>>> + Send + use<'a, K, F, Fut, E, S, O>
+    where
+        K: CacheKey + Sync + ?Sized,
+        F: FnOnce() -> Fut + Send + 'static,
+        Fut: Future<Output = Result<Option<S::Value>, E>> + Send + 'static,
+        E: Into<BoxError> + 'static,
+    {
+        self.engine.get_or_load_owned(key, load)
+    }
+
     /// The values under `keys`, in their order; a key may occur twice. `load` is asked once for all keys
     /// that the cache does not have and nobody else is loading, and answers with those that it finds.
+    ///
+    /// A key that is stale, or due for an early refresh, is loaded with the others, unless somebody else is refreshing it.
     ///
     /// (It is asked again, for single keys, if somebody else goes away during a load, or holds a lease
     /// on a key for too long.)
@@ -186,6 +253,48 @@ impl<S: CacheStore, O: Observer> CacheAside<S, O> {
     /// How many keys are being loaded right now.
     pub fn loading(&self) -> usize {
         self.engine.loading()
+    }
+
+    /// How many refreshes are under way in the background.
+    pub fn refreshing(&self) -> usize {
+        self.engine.refreshing()
+    }
+
+    /// Begins no refresh any more, and waits for what is under way in the background, up to `limit`; then refreshes are given
+    /// up, and their leases with them. Returns how many loads were left: 0 if all had ended.
+    ///
+    /// Reads go on to work, stale ones too, without refreshes; a load that somebody waits for goes on as well.
+    #[must_use = "it tells whether loads were left"]
+    pub async fn shutdown(&self, limit: Duration) -> usize {
+        self.engine.shutdown(limit).await
+    }
+}
+
+impl<S: TagStore, O: Observer> CacheAside<S, O> {
+    /// Invalidates every entry that has this tag, in one step. A load of such an entry that is under way is not kept,
+    /// and whoever comes after this call does not get its value.
+    ///
+    /// Entries of other caches whose stores share the [marks](crate::Marks) go as well.
+    ///
+    /// # Errors
+    ///
+    /// As [`TagStore::invalidate_tags`]. Entries of the tag may then still be read; it is for the caller to try
+    /// again, or to fail.
+    ///
+    /// # Cancellation
+    ///
+    /// As an error.
+    pub async fn invalidate_tag(&self, tag: &str) -> Result<()> {
+        self.engine.invalidate_tags(&[tag]).await
+    }
+
+    /// As [`invalidate_tag`](Self::invalidate_tag), for entries that have any of these tags.
+    ///
+    /// # Errors
+    ///
+    /// As [`invalidate_tag`](Self::invalidate_tag).
+    pub async fn invalidate_tags(&self, tags: &[&str]) -> Result<()> {
+        self.engine.invalidate_tags(tags).await
     }
 }
 

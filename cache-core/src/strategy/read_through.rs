@@ -2,11 +2,15 @@ use std::borrow::Borrow;
 use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::Stream;
 
 use super::ReadCache;
 use crate::engine::Engine;
 use crate::{
-    BatchLoader, CacheKey, CacheStore, Key, Loader, Observer, ReadOptions, Result, Silent,
+    BatchLoader, CacheKey, CacheStore, Key, Loader, Observer, ReadHints, ReadOptions, Reading,
+    Result, Silent, TagStore, WarmUp,
 };
 
 /// Read-through: the cache has the loader, and readers only say the key.
@@ -34,7 +38,7 @@ use crate::{
 /// # Ok::<(), cache_core::Error>(()) }).unwrap();
 /// ```
 pub struct ReadThrough<S: CacheStore, L, O = Silent> {
-    engine: Arc<Engine<S, O>>,
+    pub(super) engine: Arc<Engine<S, O>>,
     loader: Arc<L>,
 }
 
@@ -74,6 +78,32 @@ impl<S: CacheStore, L, O: Observer> ReadThrough<S, L, O> {
         self.engine.get_through(key, &self.loader)
     }
 
+    /// As [`get`](Self::get), and tells whether the value is fresh, stale (since when, and why), or could not be kept.
+    ///
+    /// # Errors
+    ///
+    /// As [`get`](Self::get).
+    pub async fn get_detailed<Q>(&self, key: &Q) -> Result<Reading<S::Value>>
+    where
+        Q: CacheKey + ToOwned<Owned: Send + 'static> + Sync + ?Sized,
+        L: Loader<Q::Owned, Value = S::Value>,
+    {
+        self.get_with(key, ReadHints::new()).await
+    }
+
+    /// As [`get_detailed`](Self::get_detailed), with wishes of this one read: how stale a value it takes.
+    ///
+    /// # Errors
+    ///
+    /// As [`get`](Self::get).
+    pub async fn get_with<Q>(&self, key: &Q, hints: ReadHints) -> Result<Reading<S::Value>>
+    where
+        Q: CacheKey + ToOwned<Owned: Send + 'static> + Sync + ?Sized,
+        L: Loader<Q::Owned, Value = S::Value>,
+    {
+        self.engine.get_through_with(key, hints, &self.loader).await
+    }
+
     /// The values under `keys`, in their order; a key may occur twice. The loader is asked once for all
     /// keys that the cache does not have and nobody else is loading.
     ///
@@ -86,6 +116,47 @@ impl<S: CacheStore, L, O: Observer> ReadThrough<S, L, O> {
         L: BatchLoader<K, Value = S::Value>,
     {
         self.engine.get_through_many(keys, &self.loader).await
+    }
+
+    /// Loads those of `keys` that the cache does not have fresh, `at_a_time` of them together (at least one): before the
+    /// traffic comes. Each load is one like any other, so readers share it, and what is invalidated meanwhile is not
+    /// kept. `progress` is told after each key; failures are counted and not tried again.
+    ///
+    /// No requests are counted for it, only loads.
+    ///
+    /// # Cancellation
+    ///
+    /// No more loads begin; those under way go on.
+    ///
+    /// ```
+    /// use cache_core::{ReadOptions, ReadThrough};
+    /// use cache_memory::MemoryStore;
+    /// use futures_util::stream;
+    /// use std::{io, time::Duration};
+    ///
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// let load = |id: u64| async move { Ok::<_, io::Error>(Some(id * id)) };
+    /// let options = ReadOptions::ttl(Duration::from_secs(60));
+    /// let squares = ReadThrough::new(MemoryStore::new(1_000), load, options)?;
+    ///
+    /// let best_sellers = stream::iter(0..100_u64);
+    /// let done = squares
+    ///     .warm_up(best_sellers, 8, |so_far| println!("{} keys", so_far.keys()))
+    ///     .await;
+    /// assert_eq!((done.loaded, done.failed), (100, 0));
+    /// # Ok::<(), cache_core::Error>(()) }).unwrap();
+    /// ```
+    pub async fn warm_up<K>(
+        &self,
+        keys: impl Stream<Item = K> + Send,
+        at_a_time: usize,
+        progress: impl FnMut(WarmUp) + Send,
+    ) -> WarmUp
+    where
+        K: CacheKey + Send + Sync + 'static,
+        L: Loader<K, Value = S::Value>,
+    {
+        self.engine.warm_up(keys, at_a_time, &self.loader, progress).await
     }
 
     /// Puts a value, or that the source has none, into the cache, as if it had just been loaded. A load that is
@@ -164,6 +235,48 @@ impl<S: CacheStore, L, O: Observer> ReadThrough<S, L, O> {
     pub fn loading(&self) -> usize {
         self.engine.loading()
     }
+
+    /// How many refreshes are under way in the background.
+    pub fn refreshing(&self) -> usize {
+        self.engine.refreshing()
+    }
+
+    /// Begins no refresh any more, and waits for what is under way in the background, up to `limit`; then refreshes are given
+    /// up, and their leases with them. Returns how many loads were left: 0 if all had ended.
+    ///
+    /// Reads go on to work, stale ones too, without refreshes; a load that somebody waits for goes on as well.
+    #[must_use = "it tells whether loads were left"]
+    pub async fn shutdown(&self, limit: Duration) -> usize {
+        self.engine.shutdown(limit).await
+    }
+}
+
+impl<S: TagStore, L, O: Observer> ReadThrough<S, L, O> {
+    /// Invalidates every entry that has this tag, in one step. A load of such an entry that is under way is not kept,
+    /// and whoever comes after this call does not get its value.
+    ///
+    /// Entries of other caches whose stores share the [marks](crate::Marks) go as well.
+    ///
+    /// # Errors
+    ///
+    /// As [`TagStore::invalidate_tags`]. Entries of the tag may then still be read; it is for the caller to try
+    /// again, or to fail.
+    ///
+    /// # Cancellation
+    ///
+    /// As an error.
+    pub async fn invalidate_tag(&self, tag: &str) -> Result<()> {
+        self.engine.invalidate_tags(&[tag]).await
+    }
+
+    /// As [`invalidate_tag`](Self::invalidate_tag), for entries that have any of these tags.
+    ///
+    /// # Errors
+    ///
+    /// As [`invalidate_tag`](Self::invalidate_tag).
+    pub async fn invalidate_tags(&self, tags: &[&str]) -> Result<()> {
+        self.engine.invalidate_tags(tags).await
+    }
 }
 
 impl<K, S, L, O> ReadCache<K> for ReadThrough<S, L, O>
@@ -177,6 +290,10 @@ where
 
     async fn get(&self, key: &K) -> Result<Option<S::Value>> {
         self.get::<K>(key.borrow()).await
+    }
+
+    async fn get_with(&self, key: &K, hints: ReadHints) -> Result<Reading<S::Value>> {
+        self.get_with::<K>(key.borrow(), hints).await
     }
 
     async fn invalidate(&self, key: &K) -> Result<()> {

@@ -74,7 +74,8 @@ impl<V: Clone> State<V> {
 
     fn store(&mut self, key: &str, value: Option<V>, options: SetOptions, at: Moment) {
         self.count += 1;
-        let stored = Some(Stored { value, options, at, version: Version::new(self.count) });
+        let version = options.version().unwrap_or(Version::new(self.count));
+        let stored = Some(Stored { value, options, at, version });
         self.slots.insert(key.to_owned(), Slot { stored, lease: None });
     }
 

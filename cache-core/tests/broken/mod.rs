@@ -30,6 +30,7 @@ pub(crate) enum Fault {
     CutsLongKeys,
     GetNowFindsNothing,
     VersionsStartAgainAfterARemoval,
+    MakesUpItsVersions,
     WritesLifetimeBeforeValue,
 
     StaleIsGone,
@@ -167,7 +168,13 @@ impl Broken {
                 SetOptions::ttl(Duration::from_millis(1))
             }
             (ForEverEnds, _) if usable == Duration::MAX => SetOptions::ttl(99 * YEAR),
-            (DropsTheLoadTime, _) => SetOptions::ttl(fresh).stale_for(stale),
+            (DropsTheLoadTime, _) => match options.version() {
+                Some(version) => SetOptions::ttl(fresh).stale_for(stale).with_version(version),
+                None => SetOptions::ttl(fresh).stale_for(stale),
+            },
+            (MakesUpItsVersions, _) if options.version().is_some() => {
+                SetOptions::ttl(fresh).stale_for(stale)
+            }
             _ => options,
         }
     }
@@ -399,7 +406,9 @@ impl CacheStore for Broken {
         let options = match self.old(&key).await {
             Some(old) if self.is(RefreshKeepsTheLifetime) => old.options(),
             _ if self.is(FillIgnoresTheLifetime) && options.check().is_ok() => {
-                SetOptions::ttl(24 * HOUR)
+                let version = options.version();
+                let options = SetOptions::ttl(24 * HOUR);
+                version.map_or(options.clone(), |version| options.with_version(version))
             }
             _ => options,
         };

@@ -133,6 +133,29 @@ pub(super) async fn every_write_has_a_version_of_its_own<S: Comparable>(s: Subje
     Ok(())
 }
 
+pub(super) async fn a_write_keeps_the_version_it_is_given<S: Comparable>(s: Subject<S>) -> Kept {
+    let versions = [0x5eed_0001, u64::from(u32::MAX), 0x5eed_0003].map(Version::new);
+    let given = |number: usize| s.lasting().with_version(versions[number]);
+    let lease = s.lease("filled").await?;
+    let fill = s.store().fill(lease, Some(s.sample(1)), given(0)).await?;
+    ensure!(fill == crate::Fill::Stored, "the fill was {fill:?}");
+    s.store().set("set", Some(s.sample(1)), given(1)).await?;
+    for result in s.store().set_many(vec![("among many", Some(s.sample(1)), given(2))]).await {
+        result?;
+    }
+    if !s.store().capabilities().versioned {
+        return Ok(());
+    }
+    for (key, version) in ["filled", "set", "among many"].into_iter().zip(versions) {
+        let kept = s.entry(key).await?.version();
+        ensure!(kept == version, "{key:?} has version {kept:?}, and was given {version:?}");
+    }
+    let seen = s.claiming().refreshing(versions[1]);
+    let claim = s.store().claim("set", seen).await?;
+    ensure!(matches!(claim, crate::Claim::Granted(_)), "a claim that saw it is {claim:?}");
+    Ok(())
+}
+
 /// Two writers, each with a lifetime of its own, and a reader that must never see them mixed.
 pub(super) async fn value_and_lifetime_are_replaced_together<S: Comparable>(s: Subject<S>) -> Kept {
     let writes = [(1, SetOptions::ttl(s.long())), (2, SetOptions::ttl(s.long() * 10))];

@@ -29,6 +29,7 @@ macro_rules! __store_promises {
             keys_are_exact
             what_get_now_tells_is_what_get_tells
             every_write_has_a_version_of_its_own
+            a_write_keeps_the_version_it_is_given
             value_and_lifetime_are_replaced_together
 
             an_entry_is_fresh_then_stale_then_gone

@@ -1,0 +1,82 @@
+//! Invalidations between processes.
+//!
+//! A [`Bus`] carries bytes and may lose them. [`Broadcast`] makes of it what keeps near tiers coherent: it
+//! numbers what it sends (`publish.rs`, `outbox.rs`, `message.rs`), notices what is missing from others
+//! (`receive.rs`, `peers.rs`), and hears itself to know that it hears at all.
+
+mod broadcast;
+mod local;
+mod message;
+mod outbox;
+mod peers;
+mod publish;
+mod receive;
+
+use std::future::Future;
+
+use bytes::Bytes;
+
+pub use broadcast::Broadcast;
+pub use local::{LocalBus, LocalSubscription};
+
+use crate::Result;
+
+/// Carries messages to everybody who has subscribed, the publisher included.
+///
+/// What one publisher sends arrives in its order. Messages may be lost, and nobody has to be told: whoever
+/// listens finds out by their numbers. They may come twice.
+///
+/// ```
+/// use bytes::Bytes;
+/// use cache_core::{Bus, Delivery, LocalBus, Subscription};
+///
+/// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+/// let bus = LocalBus::new(16);
+/// let mut subscription = bus.subscribe().await?;
+/// bus.publish(Bytes::from_static(b"news")).await?;
+/// assert_eq!(subscription.next().await?, Delivery::Message(Bytes::from_static(b"news")));
+/// # Ok::<(), cache_core::Error>(()) }).unwrap();
+/// ```
+pub trait Bus: Send + Sync + 'static {
+    /// What [`subscribe`](Self::subscribe) returns.
+    type Subscription: Subscription;
+
+    /// Sends a message.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable) if it can't be sent now. Then it may have been sent
+    /// or not, and is sent again.
+    fn publish(&self, message: Bytes) -> impl Future<Output = Result<()>> + Send;
+
+    /// Begins to listen. Everything that is published after this has returned is heard, or
+    /// [missed](Delivery::Missed), or the subscription ends.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable).
+    fn subscribe(&self) -> impl Future<Output = Result<Self::Subscription>> + Send;
+}
+
+/// Messages as they come.
+pub trait Subscription: Send + 'static {
+    /// The next message. It waits until there is one.
+    ///
+    /// # Errors
+    ///
+    /// The subscription has ended. Who wants to hear more subscribes again.
+    ///
+    /// # Cancellation
+    ///
+    /// No message may be lost when the future is dropped.
+    fn next(&mut self) -> impl Future<Output = Result<Delivery>> + Send;
+}
+
+/// What comes from a [`Subscription`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Delivery {
+    /// A message.
+    Message(Bytes),
+    /// Messages have been lost, and it goes on.
+    Missed,
+}

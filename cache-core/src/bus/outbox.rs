@@ -1,0 +1,151 @@
+//! Changes that have not been announced yet.
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Notify;
+
+use crate::Change;
+
+/// So many keys go together.
+const TOGETHER: usize = 500;
+
+/// A message has at most about so many bytes, unless a key alone is longer.
+const LONGEST: usize = 32 << 10;
+
+/// A bounded queue. What does not fit becomes one change of everything.
+#[derive(Debug)]
+pub(super) struct Outbox {
+    waiting: Mutex<Waiting>,
+    most: usize,
+    came: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    changes: VecDeque<Outgoing>,
+    /// Keys, and other changes, in all of them.
+    count: usize,
+    overflows: u64,
+}
+
+#[derive(Debug)]
+struct Outgoing {
+    change: Change,
+    bytes: usize,
+}
+
+impl Outbox {
+    pub(super) fn new(most: usize) -> Self {
+        Self { waiting: Mutex::default(), most, came: Notify::new() }
+    }
+
+    pub(super) fn push(&self, change: Change) {
+        let mut waiting = self.lock();
+        match change {
+            Change::Keys(keys) => keys.into_iter().for_each(|key| {
+                let bytes = key.len();
+                match waiting.changes.back_mut() {
+                    Some(Outgoing { change: Change::Keys(keys), bytes: have })
+                        if keys.len() < TOGETHER && *have + bytes <= LONGEST =>
+                    {
+                        keys.push(key);
+                        *have += bytes;
+                    }
+                    _ => {
+                        let change = Change::Keys(vec![key]);
+                        waiting.changes.push_back(Outgoing { change, bytes });
+                    }
+                }
+                waiting.count += 1;
+            }),
+            change => {
+                waiting.changes.push_back(Outgoing { change, bytes: 0 });
+                waiting.count += 1;
+            }
+        }
+        if waiting.count > self.most {
+            waiting.changes.clear();
+            waiting.changes.push_back(Outgoing { change: Change::Clear, bytes: 0 });
+            waiting.count = 1;
+            waiting.overflows += 1;
+        }
+        drop(waiting);
+        self.came.notify_one();
+    }
+
+    pub(super) fn pop(&self) -> Option<Change> {
+        let mut waiting = self.lock();
+        let Outgoing { change, .. } = waiting.changes.pop_front()?;
+        waiting.count -= match &change {
+            Change::Keys(keys) => keys.len(),
+            _ => 1,
+        };
+        Some(change)
+    }
+
+    /// Waits until something may have come.
+    pub(super) async fn came(&self) {
+        self.came.notified().await;
+    }
+
+    /// How much waits, and how often it was too much.
+    pub(super) fn state(&self) -> (usize, u64) {
+        let waiting = self.lock();
+        (waiting.count, waiting.overflows)
+    }
+
+    // Nothing in here panics while it is locked.
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn all(outbox: &Outbox) -> Vec<Change> {
+        std::iter::from_fn(|| outbox.pop()).collect()
+    }
+
+    #[test]
+    fn keys_go_together_and_nothing_overtakes() {
+        let outbox = Outbox::new(100);
+        outbox.push(Change::key("a"));
+        outbox.push(Change::keys(["b", "c"]));
+        outbox.push(Change::Prefix("e".into()));
+        outbox.push(Change::key("f"));
+        let expected =
+            [Change::keys(["a", "b", "c"]), Change::Prefix("e".into()), Change::key("f")];
+        assert_eq!(all(&outbox), expected);
+        assert_eq!(outbox.state(), (0, 0));
+    }
+
+    #[test]
+    fn too_many_become_everything() {
+        let outbox = Outbox::new(3);
+        outbox.push(Change::keys(["a", "b", "c"]));
+        outbox.push(Change::key("d"));
+        assert_eq!(outbox.state(), (1, 1));
+        outbox.push(Change::key("e"));
+        assert_eq!(all(&outbox), [Change::Clear, Change::key("e")]);
+    }
+
+    #[test]
+    fn a_message_is_bounded_by_keys_and_by_bytes() {
+        let outbox = Outbox::new(10_000);
+        let keys: Vec<_> = (0..1200).map(|n| format!("key {n}")).collect();
+        outbox.push(Change::keys(keys.iter().map(String::as_str)));
+        let long = "k".repeat(20 << 10);
+        outbox.push(Change::keys([&*long, &*long]));
+        let lengths: Vec<_> = all(&outbox)
+            .into_iter()
+            .map(|change| match change {
+                Change::Keys(keys) => keys.len(),
+                _ => 0,
+            })
+            .collect();
+        assert_eq!(lengths, [500, 500, 201, 1]);
+    }
+}

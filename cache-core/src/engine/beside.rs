@@ -1,0 +1,237 @@
+//! What is known beside the store: entries that are not to be trusted, and writes that are not in the source yet.
+
+use std::collections::{HashMap, HashSet};
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::task::Poll;
+use std::time::Duration;
+
+use smol_str::SmolStr;
+use tokio::runtime::Handle;
+use tokio::time::sleep;
+
+use super::Engine;
+use crate::backoff::Backoff;
+use crate::{CacheStore, Claim, ClaimOptions, Entry, Error, ErrorKind, Key, Observer, Result};
+
+/// So many keys are doubted at most.
+const MOST: usize = 10_000;
+/// How soon, and how late, a removal that failed is tried again.
+const REPAIRS: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(5));
+
+/// Writes that a load must not miss: what it finds in the source is older.
+pub(crate) trait Pending<V>: Send + Sync {
+    /// The last write of the key, if it is not in the source yet.
+    fn pending<'a>(&'a self, key: &'a str) -> PendingWrite<'a, V>;
+}
+
+pub(crate) type PendingWrite<'a, V> =
+    Pin<Box<dyn Future<Output = Result<Option<Option<V>>>> + Send + 'a>>;
+
+pub(super) struct Beside<V> {
+    doubts: Doubts,
+    pending: OnceLock<Box<dyn Pending<V>>>,
+}
+
+/// The keys whose entries may be older than the source, because a removal has failed. Reads go past the store for
+/// them, until a removal has succeeded.
+#[derive(Default)]
+struct Doubts {
+    /// When each of them was doubted last.
+    keys: Mutex<HashMap<SmolStr, u64>>,
+    /// How many there are: what each read looks at.
+    count: AtomicUsize,
+    clock: AtomicU64,
+}
+
+impl<V> Default for Beside<V> {
+    fn default() -> Self {
+        Self { doubts: Doubts::default(), pending: OnceLock::new() }
+    }
+}
+
+impl Doubts {
+    fn lock(&self) -> MutexGuard<'_, HashMap<SmolStr, u64>> {
+        self.keys.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn holds(&self, key: &str) -> bool {
+        self.count.load(Ordering::Acquire) != 0 && self.lists(key)
+    }
+
+    // Out of line, because every hit asks.
+    #[cold]
+    #[inline(never)]
+    fn lists(&self, key: &str) -> bool {
+        self.lock().contains_key(key)
+    }
+
+    /// Returns whether it is the first one; an error if there are too many.
+    fn add(&self, key: &SmolStr) -> Result<bool> {
+        let mut keys = self.lock();
+        if keys.len() >= MOST && !keys.contains_key(key) {
+            return Err(Error::with_cause(
+                ErrorKind::Unavailable,
+                "the source is written, but the entry could not be removed",
+            ));
+        }
+        let first = keys.is_empty();
+        keys.insert(key.clone(), self.clock.fetch_add(1, Ordering::Relaxed) + 1);
+        self.count.store(keys.len(), Ordering::Release);
+        Ok(first)
+    }
+
+    /// Trusts the key again, if it has not been doubted since.
+    fn drop_until(&self, key: &str, since: u64) {
+        if self.count.load(Ordering::Acquire) == 0 {
+            return;
+        }
+        let mut keys = self.lock();
+        if keys.get(key).is_some_and(|at| *at <= since) {
+            keys.remove(key);
+        }
+        self.count.store(keys.len(), Ordering::Release);
+    }
+}
+
+impl<S: CacheStore, O: Observer> Engine<S, O> {
+    /// What the store can tell at once, of a key that can be trusted.
+    #[inline]
+    pub(super) fn look_now(&self, key: &str) -> Poll<Option<Entry<S::Value>>> {
+        if self.beside.doubts.holds(key) { Poll::Pending } else { self.store.get_now(key) }
+    }
+
+    /// What the store has. An entry that is not to be trusted is as good as a store that failed.
+    pub(super) async fn look(&self, key: &str) -> Result<Option<Entry<S::Value>>> {
+        self.check_trust(key)?;
+        self.within_limit(self.store.get(key)).await
+    }
+
+    /// Claims the key. An entry that is not to be trusted is no answer.
+    pub(super) async fn claim_trusted(
+        &self,
+        key: &str,
+        options: ClaimOptions,
+    ) -> Result<Claim<S::Value>> {
+        // Before it is asked: what is trusted again meanwhile may have been read before that.
+        let trust = self.check_trust(key);
+        let claim = self.within_limit(self.store.claim(key, options)).await?;
+        if matches!(claim, Claim::Found(_)) {
+            trust?;
+        }
+        Ok(claim)
+    }
+
+    /// What the store has of many keys, as [`look`](Self::look).
+    pub(super) async fn look_many(
+        &self,
+        keys: &[&str],
+    ) -> Result<Vec<Result<Option<Entry<S::Value>>>>> {
+        let doubts = self.doubted() != 0;
+        let trusted = keys.iter().filter(|_| doubts).map(|key| self.check_trust(key));
+        let trusted: Vec<Result<()>> = trusted.collect();
+        let mut found = self.within_limit(async { Ok(self.store.get_many(keys).await) }).await?;
+        for (found, trusted) in found.iter_mut().zip(trusted) {
+            if let Err(error) = trusted {
+                *found = Err(error);
+            }
+        }
+        Ok(found)
+    }
+
+    fn check_trust(&self, key: &str) -> Result<()> {
+        if self.beside.doubts.holds(key) {
+            let cause = "the entry may be old: its removal has failed";
+            return Err(Error::with_cause(ErrorKind::Unavailable, cause));
+        }
+        Ok(())
+    }
+
+    /// How many keys are not to be trusted.
+    pub(crate) fn doubted(&self) -> usize {
+        self.beside.doubts.count.load(Ordering::Relaxed)
+    }
+
+    /// A moment to which [`trust`](Self::trust) can refer.
+    pub(super) fn moment(&self) -> u64 {
+        self.beside.doubts.clock.load(Ordering::Relaxed)
+    }
+
+    /// The entry is good, or gone: what was doubted until then need not be any more.
+    pub(super) fn trust(&self, key: &str, until: u64) {
+        self.beside.doubts.drop_until(key, until);
+    }
+
+    /// Reads past the entry of this key from now on, and tries in the background to remove it.
+    pub(crate) fn doubt(self: &Arc<Self>, key: &SmolStr) -> Result<()> {
+        if self.beside.doubts.add(key)?
+            && let Ok(runtime) = Handle::try_current()
+        {
+            runtime.spawn(Arc::clone(self).repair());
+        }
+        Ok(())
+    }
+
+    /// Removes doubted entries, until none is left.
+    async fn repair(self: Arc<Self>) {
+        for round in 0.. {
+            sleep(REPAIRS.after(round)).await;
+            let doubted: Vec<SmolStr> = self.beside.doubts.lock().keys().cloned().collect();
+            for key in doubted {
+                let moment = self.moment();
+                if let Err(error) = self.invalidate(&Key::borrowed(&key)).await {
+                    // The store is down for the others, too.
+                    self.store_failed(&error);
+                    break;
+                }
+                self.trust(&key, moment);
+            }
+            // Whoever doubts a key after this was empty begins a new repair.
+            if self.beside.doubts.lock().is_empty() {
+                return;
+            }
+        }
+    }
+
+    /// From now on, loads ask `pending` first.
+    pub(crate) fn watch_pending(&self, pending: Box<dyn Pending<S::Value>>) -> Result<()> {
+        let taken = "inner: it belongs to another WriteBehind already";
+        let set = self.beside.pending.set(pending);
+        set.map_err(|_| Error::with_cause(ErrorKind::InvalidOption, taken))
+    }
+
+    /// Loads, unless the last write of the key is not in the source yet: then that is what it has.
+    pub(super) async fn load_unless_pending<Fut>(
+        &self,
+        key: &str,
+        load: impl FnOnce() -> Fut,
+    ) -> Result<Option<S::Value>>
+    where
+        Fut: Future<Output = Result<Option<S::Value>>>,
+    {
+        if let Some(pending) = self.beside.pending.get()
+            && let Some(value) = pending.pending(key).await?
+        {
+            return Ok(value);
+        }
+        load().await
+    }
+
+    /// The values of the keys whose last write is not in the source yet; what is removed is `None`.
+    pub(super) async fn pending_of<'a>(
+        &self,
+        keys: impl Iterator<Item = &'a SmolStr>,
+    ) -> Result<HashMap<SmolStr, Option<S::Value>>> {
+        let mut found = HashMap::new();
+        if let Some(pending) = self.beside.pending.get() {
+            for key in keys.collect::<HashSet<_>>() {
+                if let Some(value) = pending.pending(key).await? {
+                    found.insert(key.clone(), value);
+                }
+            }
+        }
+        Ok(found)
+    }
+}

@@ -1,0 +1,292 @@
+mod copies;
+
+use std::fmt;
+use std::sync::{Arc, OnceLock, Weak};
+use std::task::Poll;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use smol_str::SmolStr;
+
+use self::copies::{Copies, Ticket};
+use super::{Marks, Stamp};
+use crate::tier::{Counters, Gate, Side};
+use crate::{Change, Clock, Coherence, ErrorKind, Keeper, Moment, NearTier, Result, TierSnapshot};
+
+/// Copies, in this process, of marks that are kept elsewhere, so that a hit in a near tier asks nobody.
+///
+/// For a [`Tagged`](crate::Tagged) store on [`Tiered`](crate::Tiered) stores. Whoever invalidates a tag announces it, as changes of
+/// keys are announced, and what is true of near copies of entries is true of these: a copy of a mark is used only while it
+/// is known that no invalidation was missed, and is made only if the tag was not invalidated since it was asked for. A mark
+/// that is not known here is asked for where it is kept; so what these copies lack costs time, and nothing else.
+///
+/// Take a bus of its own for the marks: the one of the tiers says what happens to keys.
+///
+/// ```
+/// use cache_core::{
+///     Broadcast, CacheStore, CacheStoreExt, LocalBus, MemoryMarks, NearMarks, TagStore, Tiered,
+/// };
+/// use cache_memory::MemoryStore;
+/// use std::time::Duration;
+///
+/// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+/// // On Redis, say: `RedisStore`, `RedisMarks`, and a bus for each.
+/// let (far, far_marks) = (MemoryStore::new(10_000), MemoryMarks::new());
+/// let (keys, tags) = (LocalBus::new(1024), LocalBus::new(1024));
+///
+/// let tiers = Tiered::builder(MemoryStore::new(1_000), far)
+///     .coherent_by(Broadcast::over(keys))
+///     .build()?;
+/// let marks = NearMarks::new(far_marks, Broadcast::over(tags))?;
+/// let prices = tiers.tagged(marks, |_key, price: Option<&u32>| price.map(|_| "price"));
+/// prices.put("tea", 3, Duration::from_secs(60)).await?;
+/// prices.invalidate_tags(&["price"]).await?;
+/// assert_eq!(prices.value("tea").await?, None);
+/// # Ok::<(), cache_core::Error>(()) }).unwrap();
+/// ```
+pub struct NearMarks<M>(Arc<Inner<M>>);
+
+struct Inner<M> {
+    far: M,
+    gate: Gate,
+    copies: Copies,
+    counters: Counters,
+    keeper: OnceLock<Keeper>,
+}
+
+impl<M: Marks> NearMarks<M> {
+    /// Copies of `marks`, kept coherent by `coherence`.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Coherence::keep`].
+    ///
+    /// # Panics
+    ///
+    /// If the operating system has no thread left for the first [`Clock`] of a process.
+    pub fn new(marks: M, coherence: impl Coherence) -> Result<Self> {
+        let inner = Arc::new(Inner {
+            far: marks,
+            gate: Gate::open(Clock::system()),
+            copies: Copies::default(),
+            counters: Counters::default(),
+            keeper: OnceLock::new(),
+        });
+        inner.gate.close();
+        let side: Weak<dyn Side> = Arc::downgrade(&(Arc::clone(&inner) as Arc<dyn Side>));
+        let keeper = coherence.keep(NearTier(side))?;
+        // It was made a moment ago, so nothing has been put there.
+        let _ = inner.keeper.set(keeper);
+        Ok(Self(inner))
+    }
+
+    /// The marks that these are copies of.
+    pub fn far(&self) -> &M {
+        &self.0.far
+    }
+
+    /// What has been counted, and how things stand.
+    #[must_use]
+    pub fn snapshot(&self) -> TierSnapshot {
+        self.0.counters.snapshot(self.0.gate.is_open())
+    }
+
+    /// Whether the copies are used at this moment.
+    #[must_use]
+    pub fn is_trusted(&self) -> bool {
+        self.0.gate.is_open()
+    }
+
+    /// Waits until the copies are used.
+    ///
+    /// # Cancellation
+    ///
+    /// Nothing is left.
+    pub async fn trusted(&self) {
+        while !self.is_trusted() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// How many tags are remembered.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.copies.len()
+    }
+
+    /// Whether no tag is remembered.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl<M: Marks> Inner<M> {
+    /// To be taken before the marks are asked for; none while changes may be missed.
+    fn ticket(&self, tags: &[&str]) -> Option<Ticket> {
+        self.gate.is_open().then(|| self.copies.ticket(tags))
+    }
+
+    fn keep(&self, ticket: Option<Ticket>, generations: impl Iterator<Item = Option<u64>>) {
+        if let Some(ticket) = ticket {
+            self.copies.keep(&ticket, generations);
+        }
+    }
+
+    fn announce(&self, tags: &[&str], settled: bool) {
+        if let Some(announcer) = self.keeper.get().and_then(|keeper| keeper.announcer.as_ref()) {
+            let change = Change::keys(tags.iter().copied());
+            if settled { announcer.changed(change) } else { announcer.unsettled(change) }
+        }
+    }
+}
+
+#[deny(clippy::missing_trait_methods)]
+impl<M: Marks> Marks for NearMarks<M> {
+    async fn epoch(&self) -> Result<u64> {
+        self.0.far.epoch().await
+    }
+
+    async fn stamp(
+        &self,
+        tags: &[&str],
+        since: Option<u64>,
+        life: Duration,
+    ) -> Result<Option<Vec<Stamp>>> {
+        let ticket = self.0.ticket(tags);
+        let stamps = self.0.far.stamp(tags, since, life).await?;
+        let Some(stamps) = stamps else {
+            return Ok(None);
+        };
+        // Those of the far marks refer to the far marks' cells, if to any.
+        let stamp = |stamp: &Stamp| Stamp::new(stamp.tag(), stamp.generation());
+        let stamps: Vec<Stamp> = stamps.iter().map(stamp).collect();
+        self.0.keep(ticket, stamps.iter().map(|stamp| Some(stamp.generation())));
+        Ok(Some(stamps))
+    }
+
+    async fn generations(&self, tags: &[&str]) -> Result<Vec<Option<u64>>> {
+        let ticket = self.0.ticket(tags);
+        let generations = self.0.far.generations(tags).await?;
+        self.0.keep(ticket, generations.iter().copied());
+        Ok(generations)
+    }
+
+    #[inline]
+    fn holds_now(&self, stamps: &[Stamp]) -> Poll<bool> {
+        if !self.0.gate.is_open() {
+            return Poll::Pending;
+        }
+        for stamp in stamps {
+            let Some(cell) = stamp.cell().get().or_else(|| self.0.copies.attach(stamp)) else {
+                return Poll::Pending;
+            };
+            let now = cell.get();
+            if now != stamp.generation() {
+                // An entry may be newer than what is known here.
+                return if now > stamp.generation() { Poll::Ready(false) } else { Poll::Pending };
+            }
+        }
+        Poll::Ready(true)
+    }
+
+    async fn invalidate(&self, tags: &[&str]) -> Result<()> {
+        if tags.is_empty() {
+            return Ok(());
+        }
+        let mut unfinished = Unfinished { inner: &self.0, tags, settled: Some(false) };
+        let invalidated = self.0.far.invalidate(tags).await;
+        unfinished.settled = match &invalidated {
+            Ok(()) => Some(true),
+            Err(error) if error.kind() == ErrorKind::Unavailable => Some(false),
+            // It was refused, so nothing has changed.
+            Err(_) => None,
+        };
+        drop(unfinished);
+        invalidated
+    }
+}
+
+/// An invalidation on its way. If it is dropped, nobody knows whether it has been made.
+struct Unfinished<'a, M: Marks> {
+    inner: &'a Inner<M>,
+    tags: &'a [&'a str],
+    /// Whether it was made; `None` if it was not.
+    settled: Option<bool>,
+}
+
+impl<M: Marks> Drop for Unfinished<'_, M> {
+    fn drop(&mut self) {
+        self.inner.copies.forget(self.tags.iter().copied());
+        if let Some(settled) = self.settled {
+            self.inner.announce(self.tags, settled);
+        }
+    }
+}
+
+impl<M: Marks> Side for Inner<M> {
+    fn forget<'a>(&'a self, change: &'a Change) -> BoxFuture<'a, Result<()>> {
+        match change {
+            Change::Keys(tags) => self.copies.forget(tags.iter().map(SmolStr::as_str)),
+            // Nobody says this of tags.
+            _ => self.copies.forget_all(),
+        }
+        async { Ok(()) }.boxed()
+    }
+
+    fn forget_all(&self) -> BoxFuture<'_, Result<()>> {
+        self.copies.forget_all();
+        async { Ok(()) }.boxed()
+    }
+
+    fn remove_far<'a>(&'a self, change: &'a Change) -> BoxFuture<'a, Result<()>> {
+        async move {
+            if let Change::Keys(tags) = change {
+                let tags: Vec<&str> = tags.iter().map(SmolStr::as_str).collect();
+                self.far.invalidate(&tags).await?;
+                // Reads may have copied the old mark until now.
+                self.copies.forget(tags.into_iter());
+            }
+            Ok(())
+        }
+        .boxed()
+    }
+
+    /// Marks are not watched by their keys.
+    fn mark_far<'a>(&'a self, _key: &'a str) -> BoxFuture<'a, Result<()>> {
+        async { Ok(()) }.boxed()
+    }
+
+    fn open_until(&self, until: Moment) {
+        self.gate.open_until(until);
+    }
+
+    fn close(&self) {
+        self.gate.close();
+    }
+
+    fn now(&self) -> Moment {
+        self.gate.now()
+    }
+
+    fn counters(&self) -> &Counters {
+        &self.counters
+    }
+}
+
+impl<M> Clone for NearMarks<M> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<M: Marks + fmt::Debug> fmt::Debug for NearMarks<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NearMarks")
+            .field("far", &self.0.far)
+            .field("len", &self.len())
+            .field("snapshot", &self.snapshot())
+            .finish_non_exhaustive()
+    }
+}

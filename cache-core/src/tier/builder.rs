@@ -1,0 +1,169 @@
+use std::fmt;
+use std::sync::{Arc, OnceLock, Weak};
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+
+use super::coherence::Side;
+use super::gate::Gate;
+use super::sample::Sampler;
+use super::tickets::Tickets;
+use super::writes::remove_from;
+use super::{Change, Coherence, Counters, Inner, Keeper, NearTier, Tiered};
+use crate::{CacheStore, Clock, Error, ErrorKind, Moment, Result, SetOptions};
+
+/// How long a near copy lives if nothing tells of changes.
+const ALONE: Duration = Duration::from_secs(10);
+
+/// How long it lives otherwise: a bound for what nobody tells of.
+const KEPT: Duration = Duration::from_secs(300);
+
+type Keep = Box<dyn FnOnce(NearTier) -> Result<Keeper> + Send>;
+
+/// The options of [`Tiered`]; [`Tiered::builder`] begins one.
+///
+/// ```
+/// use cache_core::{Broadcast, LocalBus, Tiered};
+/// use cache_memory::MemoryStore;
+/// use std::time::Duration;
+///
+/// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+/// let bus = LocalBus::new(1024); // one of Redis, say
+/// let store = Tiered::builder(MemoryStore::<u32>::new(1_000), MemoryStore::new(10_000))
+///     .near_ttl(Duration::from_secs(60))
+///     .coherent_by(Broadcast::over(bus))
+///     .sample_one_in(1_000)
+///     .build()?;
+/// store.trusted().await;
+/// # Ok::<(), cache_core::Error>(()) }).unwrap();
+/// ```
+#[must_use = "a builder does nothing until `build` is called"]
+pub struct TieredBuilder<N, F> {
+    near: N,
+    far: F,
+    near_ttl: Option<Duration>,
+    clock: Option<Clock>,
+    keep: Option<Keep>,
+    sample_one_in: u32,
+}
+
+impl<N: CacheStore, F: CacheStore<Value = N::Value>> TieredBuilder<N, F> {
+    pub(super) fn new(near: N, far: F) -> Self {
+        Self { near, far, near_ttl: None, clock: None, keep: None, sample_one_in: 0 }
+    }
+
+    /// How long a near copy lives at most: 10 s by default if nothing keeps the tiers coherent, otherwise 5 min.
+    /// [`Duration::MAX`] is for as long as the far entry.
+    pub fn near_ttl(mut self, near_ttl: Duration) -> Self {
+        self.near_ttl = Some(near_ttl);
+        self
+    }
+
+    /// What tells the near store of changes that others make.
+    pub fn coherent_by(mut self, coherence: impl Coherence) -> Self {
+        self.keep = Some(Box::new(|near| coherence.keep(near)));
+        self
+    }
+
+    /// Compares one in so many near hits with the far store, for
+    /// [`stale_rate`](crate::TierSnapshot::stale_rate); never by default.
+    ///
+    /// A hit is not held up: the comparison is made by a task, one at a time, and costs the far store a read.
+    pub fn sample_one_in(mut self, hits: u32) -> Self {
+        self.sample_one_in = hits;
+        self
+    }
+
+    /// Takes the time from this clock instead of the system's: that of both stores, in a test.
+    pub fn clock(mut self, clock: Clock) -> Self {
+        self.clock = Some(clock);
+        self
+    }
+
+    /// The tiers.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidOption`], naming the option; those of [`Coherence::keep`].
+    ///
+    /// # Panics
+    ///
+    /// If the operating system has no thread left for the first [`Clock`] of a process.
+    pub fn build(self) -> Result<Tiered<N, F>> {
+        let default = if self.keep.is_some() { KEPT } else { ALONE };
+        let near_ttl = self.near_ttl.unwrap_or(default);
+        if near_ttl.is_zero() {
+            return Err(Error::with_cause(ErrorKind::InvalidOption, "near_ttl: must not be zero"));
+        }
+        let inner = Arc::new(Inner {
+            versioned: self.far.capabilities().versioned,
+            copies: self.near.capabilities().fenced,
+            near: self.near,
+            far: self.far,
+            near_ttl,
+            gate: Gate::open(self.clock.unwrap_or_default()),
+            tickets: Tickets::default(),
+            counters: Counters::default(),
+            sampler: Sampler::one_in(self.sample_one_in),
+            keeper: OnceLock::new(),
+        });
+        if let Some(keep) = self.keep {
+            inner.gate.close();
+            let side: Weak<dyn Side> = Arc::downgrade(&(Arc::clone(&inner) as Arc<dyn Side>));
+            let keeper = keep(NearTier(side))?;
+            // It was made a moment ago, so nothing has been put there.
+            let _ = inner.keeper.set(keeper);
+        }
+        Ok(Tiered(inner))
+    }
+}
+
+impl<N, F> fmt::Debug for TieredBuilder<N, F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TieredBuilder")
+            .field("near_ttl", &self.near_ttl)
+            .field("coherent", &self.keep.is_some())
+            .field("sample_one_in", &self.sample_one_in)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<N: CacheStore, F: CacheStore<Value = N::Value>> Side for Inner<N, F> {
+    fn forget<'a>(&'a self, change: &'a Change) -> BoxFuture<'a, Result<()>> {
+        remove_from(&self.near, change).boxed()
+    }
+
+    fn forget_all(&self) -> BoxFuture<'_, Result<()>> {
+        self.near.clear().boxed()
+    }
+
+    fn remove_far<'a>(&'a self, change: &'a Change) -> BoxFuture<'a, Result<()>> {
+        async {
+            remove_from(&self.far, change).await?;
+            // Reads may have copied the old value until now.
+            remove_from(&self.near, change).await
+        }
+        .boxed()
+    }
+
+    fn mark_far<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<()>> {
+        self.far.set(key, None, SetOptions::ttl(Duration::from_secs(1))).boxed()
+    }
+
+    fn open_until(&self, until: Moment) {
+        self.gate.open_until(until);
+    }
+
+    fn close(&self) {
+        self.gate.close();
+    }
+
+    fn now(&self) -> Moment {
+        self.gate.now()
+    }
+
+    fn counters(&self) -> &Counters {
+        &self.counters
+    }
+}

@@ -1,0 +1,263 @@
+//! How the near tier hears of changes that others have made.
+
+use std::fmt;
+use std::future::Future;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use smol_str::SmolStr;
+use tokio::task::AbortHandle;
+use tokio::time::timeout;
+
+use super::stats::{Counters, Resync};
+use crate::{Error, ErrorKind, Moment, Result};
+
+/// How long a store may take for what its coherence needs.
+const LIMIT: Duration = Duration::from_secs(5);
+
+/// How long the far store may take to look through all its keys.
+const SWEEP: Duration = Duration::from_secs(600);
+
+/// What has changed, in the spelling of the tiers' keys.
+///
+/// ```
+/// use cache_core::Change;
+///
+/// assert_eq!(Change::key("user:7"), Change::Keys(vec!["user:7".into()]));
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Change {
+    /// These keys.
+    Keys(Vec<SmolStr>),
+    /// All keys that begin with this.
+    Prefix(SmolStr),
+    /// Everything.
+    Clear,
+}
+
+impl Change {
+    /// The change of one key.
+    #[must_use]
+    pub fn key(key: &str) -> Self {
+        Self::Keys(vec![key.into()])
+    }
+
+    /// The change of several keys.
+    pub fn keys<'a>(keys: impl IntoIterator<Item = &'a str>) -> Self {
+        Self::Keys(keys.into_iter().map(SmolStr::new).collect())
+    }
+}
+
+/// A way to keep near tiers coherent: [`Broadcast`](crate::Broadcast) over a bus, or the server's own tracking.
+///
+/// It starts with the near tier closed: reads go to the far store. Once it hears of every change, it
+/// [empties](NearTier::resync) the near tier and [opens](NearTier::trust) it for a limited time, again and
+/// again. When it may have missed something, it empties it; when it can't know, it lets the time run out.
+pub trait Coherence: Send + 'static {
+    /// Begins to keep `near` coherent, by tasks that end when `near` is gone or the keeper is dropped.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::NoRuntime`](crate::ErrorKind::NoRuntime) outside a tokio runtime;
+    /// [`ErrorKind::InvalidOption`](crate::ErrorKind::InvalidOption).
+    fn keep(self, near: NearTier) -> Result<Keeper>;
+}
+
+/// What [`Coherence::keep`] has begun. It ends when it is dropped.
+#[must_use]
+pub struct Keeper {
+    pub(crate) announcer: Option<Arc<dyn Announce>>,
+    tasks: Vec<AbortHandle>,
+}
+
+impl Keeper {
+    /// One that announces nothing: somebody else sees the changes.
+    pub fn new(tasks: Vec<AbortHandle>) -> Self {
+        Self { announcer: None, tasks }
+    }
+
+    /// The changes of this process are announced by `announcer`.
+    pub fn announcing(mut self, announcer: Arc<dyn Announce>) -> Self {
+        self.announcer = Some(announcer);
+        self
+    }
+
+    /// Who announces this process's changes, if somebody does.
+    #[must_use]
+    pub fn announcer(&self) -> Option<Arc<dyn Announce>> {
+        self.announcer.clone()
+    }
+}
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        if let Some(announcer) = &self.announcer {
+            announcer.ended();
+        }
+        self.tasks.iter().for_each(AbortHandle::abort);
+    }
+}
+
+impl fmt::Debug for Keeper {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Keeper")
+            .field("announces", &self.announcer.is_some())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Tells others what this process has changed. It never waits.
+pub trait Announce: Send + Sync + 'static {
+    /// This has been changed in the far store.
+    fn changed(&self, change: Change);
+
+    /// This was to be removed from the far store, and nobody knows whether it is. It is to be removed there
+    /// until that is certain, and then announced.
+    fn unsettled(&self, change: Change);
+
+    /// The last handle is gone.
+    fn ended(&self) {}
+}
+
+/// The near tier, for those who keep it coherent. It does not keep the tiers alive.
+#[derive(Clone)]
+pub struct NearTier(pub(crate) Weak<dyn Side>);
+
+/// What a [`NearTier`] needs of the tiers, whatever their types.
+pub(crate) trait Side: Send + Sync {
+    fn forget<'a>(&'a self, change: &'a Change) -> BoxFuture<'a, Result<()>>;
+    fn forget_all(&self) -> BoxFuture<'_, Result<()>>;
+    fn remove_far<'a>(&'a self, change: &'a Change) -> BoxFuture<'a, Result<()>>;
+    fn mark_far<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<()>>;
+    fn open_until(&self, until: Moment);
+    fn close(&self);
+    fn now(&self) -> Moment;
+    fn counters(&self) -> &Counters;
+}
+
+impl NearTier {
+    /// Whether the tiers are still in use.
+    #[must_use]
+    pub fn is_alive(&self) -> bool {
+        self.0.strong_count() > 0
+    }
+
+    /// The time by the tiers' clock. Take it *before* you ask whether all is well.
+    #[must_use]
+    pub fn now(&self) -> Option<Moment> {
+        self.0.upgrade().map(|side| side.now())
+    }
+
+    /// Drops what others have changed, and keeps reads that are under way from being copied.
+    ///
+    /// # Errors
+    ///
+    /// Those of the near store. The near tier is closed then.
+    pub async fn forget(&self, change: &Change) -> Result<()> {
+        let Some(side) = self.0.upgrade() else {
+            return Ok(());
+        };
+        let dropped = if let Change::Keys(keys) = change { keys.len() } else { 1 };
+        Counters::add(&side.counters().dropped_by_others, dropped);
+        let forgotten = bounded(side.forget(change)).await;
+        if forgotten.is_err() {
+            side.close();
+        }
+        forgotten
+    }
+
+    /// Empties the near tier, because changes may have been missed. It is closed meanwhile and afterwards.
+    ///
+    /// # Errors
+    ///
+    /// Those of the near store.
+    pub async fn resync(&self, reason: Resync) -> Result<()> {
+        let Some(side) = self.0.upgrade() else {
+            return Ok(());
+        };
+        side.close();
+        side.counters().resynced(reason);
+        bounded(side.forget_all()).await
+    }
+
+    /// Lets the near tier answer until `limit` after `known`, the moment up to which every change is known.
+    pub fn trust(&self, known: Moment, limit: Duration) {
+        if let Some(side) = self.0.upgrade() {
+            side.open_until(known.plus(limit));
+        }
+    }
+
+    /// Lets the near tier answer nothing.
+    pub fn distrust(&self) {
+        if let Some(side) = self.0.upgrade() {
+            side.close();
+        }
+    }
+
+    /// Removes from the far store.
+    ///
+    /// # Errors
+    ///
+    /// Those of the far store.
+    pub async fn remove_far(&self, change: &Change) -> Result<()> {
+        let limit = if let Change::Keys(_) = change { LIMIT } else { SWEEP };
+        match self.0.upgrade() {
+            Some(side) => within(limit, side.remove_far(change)).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Writes a negative entry for a second under `key` into the far store, so that whoever watches it sees
+    /// how it spells its keys.
+    ///
+    /// # Errors
+    ///
+    /// Those of the far store.
+    pub async fn mark_far(&self, key: &str) -> Result<()> {
+        match self.0.upgrade() {
+            Some(side) => bounded(side.mark_far(key)).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Says in words what keeps the near tier coherent, for [`TierSnapshot::kept_by`](crate::TierSnapshot).
+    pub fn kept_by(&self, what: &str) {
+        self.count(|counters| counters.kept_by(what));
+    }
+
+    /// Reports that a message could not be understood.
+    pub fn undecodable(&self) {
+        self.count(|counters| Counters::add(&counters.undecodable, 1));
+    }
+
+    /// Reports how long news takes.
+    pub fn lag(&self, lag: Duration) {
+        let nanos = u64::try_from(lag.as_nanos()).unwrap_or(u64::MAX);
+        self.count(|counters| counters.lag_nanos.store(nanos, Relaxed));
+    }
+
+    pub(crate) fn count(&self, count: impl FnOnce(&Counters)) {
+        if let Some(side) = self.0.upgrade() {
+            count(side.counters());
+        }
+    }
+}
+
+/// The store's answer, if it comes in time.
+async fn bounded(answer: impl Future<Output = Result<()>>) -> Result<()> {
+    within(LIMIT, answer).await
+}
+
+async fn within(limit: Duration, answer: impl Future<Output = Result<()>>) -> Result<()> {
+    let late = |late| Err(Error::with_cause(ErrorKind::Unavailable, late));
+    timeout(limit, answer).await.unwrap_or_else(late)
+}
+
+impl fmt::Debug for NearTier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NearTier").field("alive", &self.is_alive()).finish()
+    }
+}

@@ -1,0 +1,70 @@
+//! A near hit now and then is compared with the far store, so that the share of stale ones is measured.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Duration;
+
+use smol_str::SmolStr;
+use tokio::runtime::Handle;
+use tokio::time::timeout;
+
+use super::{Counters, Inner};
+use crate::{CacheStore, Version};
+
+/// How long the far store may take for a comparison.
+const LIMIT: Duration = Duration::from_secs(5);
+
+#[derive(Debug, Default)]
+pub(super) struct Sampler {
+    /// Zero is never.
+    pub(super) one_in: u32,
+    /// One comparison at a time is enough.
+    busy: AtomicBool,
+}
+
+impl Sampler {
+    pub(super) fn one_in(hits: u32) -> Self {
+        Self { one_in: hits, busy: AtomicBool::new(false) }
+    }
+
+    #[inline(always)]
+    pub(super) fn is_on(&self) -> bool {
+        self.one_in != 0
+    }
+
+    /// Takes this hit as a sample, if it is its turn.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn maybe<N, F>(&self, tiers: &Arc<Inner<N, F>>, key: &str, version: Version)
+    where
+        N: CacheStore,
+        F: CacheStore<Value = N::Value>,
+    {
+        let chosen = version != Version::UNKNOWN && fastrand::u32(..self.one_in) == 0;
+        if !chosen || self.busy.swap(true, Relaxed) {
+            return;
+        }
+        let Ok(runtime) = Handle::try_current() else {
+            self.busy.store(false, Relaxed);
+            return;
+        };
+        let (tiers, key) = (Arc::clone(tiers), SmolStr::new(key));
+        runtime.spawn(async move {
+            let _free = Free(&tiers.sampler.busy);
+            // What is not there any more tells nothing: it may have been evicted.
+            if let Ok(Ok(Some(entry))) = timeout(LIMIT, tiers.far.get(&key)).await {
+                Counters::add(&tiers.counters.sampled, 1);
+                let stale = entry.version() != version;
+                Counters::add(&tiers.counters.sampled_stale, usize::from(stale));
+            }
+        });
+    }
+}
+
+struct Free<'a>(&'a AtomicBool);
+
+impl Drop for Free<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Relaxed);
+    }
+}

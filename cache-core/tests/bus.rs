@@ -1,0 +1,476 @@
+//! What becomes of near tiers when the bus that keeps them coherent fails.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::time::Duration;
+
+use bytes::Bytes;
+use cache_core::testing::{FailingStore, Operation};
+use cache_core::{
+    Broadcast, Bus, CacheStore, CacheStoreExt, Delivery, Error, ErrorKind, LocalBus,
+    LocalSubscription, Result, Resync, SetOptions, Subscription, Tiered,
+};
+use cache_memory::MemoryStore;
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+type Tiers = Tiered<MemoryStore<u64>, FailingStore<MemoryStore<u64>>>;
+
+/// One process's way to a bus, on which a test lets things go wrong.
+#[derive(Clone)]
+struct Faulty {
+    bus: LocalBus,
+    faults: Arc<Faults>,
+}
+
+#[derive(Default)]
+struct Faults {
+    /// What is sent gets lost.
+    mute: AtomicBool,
+    /// What is sent is refused.
+    down: AtomicBool,
+    /// So many of the messages that come are lost.
+    lose: AtomicUsize,
+    /// Nothing comes.
+    deaf: AtomicBool,
+    /// Subscriptions end when this changes.
+    cuts: tokio::sync::watch::Sender<usize>,
+    sent: AtomicUsize,
+}
+
+struct FaultySubscription {
+    subscription: LocalSubscription,
+    faults: Arc<Faults>,
+    cuts: tokio::sync::watch::Receiver<usize>,
+}
+
+impl Faulty {
+    fn new(bus: &LocalBus) -> Self {
+        Self { bus: bus.clone(), faults: Arc::default() }
+    }
+}
+
+impl Bus for Faulty {
+    type Subscription = FaultySubscription;
+
+    async fn publish(&self, message: Bytes) -> Result<()> {
+        if self.faults.down.load(SeqCst) {
+            return Err(Error::new(ErrorKind::Unavailable));
+        }
+        self.faults.sent.fetch_add(1, SeqCst);
+        if self.faults.mute.load(SeqCst) {
+            return Ok(());
+        }
+        self.bus.publish(message).await
+    }
+
+    async fn subscribe(&self) -> Result<FaultySubscription> {
+        let subscription = self.bus.subscribe().await?;
+        let cuts = self.faults.cuts.subscribe();
+        Ok(FaultySubscription { subscription, faults: Arc::clone(&self.faults), cuts })
+    }
+}
+
+impl Subscription for FaultySubscription {
+    async fn next(&mut self) -> Result<Delivery> {
+        loop {
+            let next = tokio::select! {
+                next = self.subscription.next() => next?,
+                _ = self.cuts.changed() => return Err(Error::new(ErrorKind::Unavailable)),
+            };
+            let lost = |left: usize| left.checked_sub(1);
+            if self.faults.deaf.load(SeqCst)
+                || self.faults.lose.fetch_update(SeqCst, SeqCst, lost).is_ok()
+            {
+                continue;
+            }
+            return Ok(next);
+        }
+    }
+}
+
+/// Two processes on one far store.
+struct Fleet {
+    bus: LocalBus,
+    here: Tiers,
+    there: Tiers,
+    faults: Arc<Faults>,
+    theirs: Arc<Faults>,
+}
+
+const BEAT: Duration = Duration::from_millis(20);
+
+async fn fleet() -> Fleet {
+    fleet_with(|broadcast| broadcast.heartbeat(BEAT).trust(50 * BEAT)).await
+}
+
+async fn fleet_with(options: impl Fn(Broadcast<Faulty>) -> Broadcast<Faulty>) -> Fleet {
+    let (bus, far) = (LocalBus::new(64), MemoryStore::new(10_000));
+    let process = || {
+        let faulty = Faulty::new(&bus);
+        let faults = Arc::clone(&faulty.faults);
+        let far = FailingStore::new(far.clone());
+        let tiers = Tiered::builder(MemoryStore::new(10_000), far);
+        let tiers = tiers.coherent_by(options(Broadcast::over(faulty)));
+        (tiers.build().expect("valid options"), faults)
+    };
+    let ((here, faults), (there, theirs)) = (process(), process());
+    here.trusted().await;
+    there.trusted().await;
+    let fleet = Fleet { bus, here, there, faults, theirs };
+    // Until they know each other, so that nobody is a newcomer later.
+    eventually(|| fleet.here.snapshot().peers == 1 && fleet.there.snapshot().peers == 1).await;
+    fleet
+}
+
+/// Waits for what happens sooner or later; time is paused, so it takes none.
+async fn eventually(mut condition: impl FnMut() -> bool) {
+    for _ in 0..100_000 {
+        if condition() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    panic!("never");
+}
+
+async fn value(tiers: &Tiers, key: &str) -> Option<u64> {
+    tiers.value(key).await.expect("an answer")
+}
+
+impl Fleet {
+    /// Both have this near.
+    async fn share(&self, key: &str, number: u64) {
+        self.there.put(key, number, MINUTE).await.expect("no failure");
+        self.settled().await;
+        assert_eq!(value(&self.here, key).await, Some(number));
+        assert_eq!(self.here.near().value(key).await.expect("an answer"), Some(number));
+    }
+
+    /// Waits until all that has been published has come.
+    async fn settled(&self) {
+        for _ in 0..20 {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    fn resyncs(&self, reason: Resync) -> u64 {
+        self.here.snapshot().resyncs(reason)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_one_process_changes_leaves_the_near_tier_of_the_other() {
+    let fleet = fleet().await;
+    for number in 0..100 {
+        let key = format!("key {number}");
+        fleet.share(&key, number).await;
+        match number % 4 {
+            0 => fleet.there.remove(&key).await.expect("no failure"),
+            1 => fleet.there.remove_prefix("key").await.expect("no failure"),
+            2 => fleet.there.clear().await.expect("no failure"),
+            _ => fleet.there.put(&key, 1000, MINUTE).await.expect("no failure"),
+        }
+        fleet.settled().await;
+        assert!(fleet.here.get_now(&key).is_pending(), "{key}");
+    }
+    let snapshot = fleet.here.snapshot();
+    assert_eq!(snapshot.resyncs.iter().sum::<u64>(), 1, "only when it was connected");
+    assert_eq!((snapshot.missing, snapshot.undecodable), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_drops_its_own_fresh_writes() {
+    let fleet = fleet().await;
+    for number in 0..100 {
+        fleet.here.put("key", number, MINUTE).await.expect("no failure");
+        fleet.settled().await;
+        assert!(fleet.here.get_now("key").is_ready());
+    }
+    assert_eq!(fleet.here.snapshot().dropped_by_others, 0, "no echo");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_message_is_noticed_by_the_number_of_the_next() {
+    let fleet = fleet().await;
+    fleet.share("key", 1).await;
+    fleet.faults.lose.store(1, SeqCst);
+    fleet.there.put("key", 2, MINUTE).await.expect("no failure");
+    fleet.settled().await;
+    assert_eq!(value(&fleet.here, "key").await, Some(1), "the message is lost");
+    fleet.there.remove("another").await.expect("no failure");
+    fleet.settled().await;
+    assert_eq!(value(&fleet.here, "key").await, Some(2));
+    assert_eq!((fleet.resyncs(Resync::Hole), fleet.here.snapshot().missing), (1, 1));
+    assert!(fleet.here.is_trusted(), "and it goes on");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_last_message_is_noticed_by_the_next_heartbeat() {
+    let fleet = fleet().await;
+    fleet.share("key", 1).await;
+    fleet.faults.lose.store(1, SeqCst);
+    fleet.there.put("key", 2, MINUTE).await.expect("no failure");
+    eventually(|| fleet.resyncs(Resync::Hole) == 1).await;
+    assert_eq!(value(&fleet.here, "key").await, Some(2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_near_tier_that_hears_nothing_does_not_answer() {
+    let fleet = fleet_with(|broadcast| broadcast.heartbeat(BEAT)).await;
+    fleet.share("key", 1).await;
+    fleet.faults.deaf.store(true, SeqCst);
+    fleet.there.put("key", 2, MINUTE).await.expect("no failure");
+    // Trust goes by the system's clock, which a test can't pause.
+    let late = std::time::Instant::now() + Duration::from_secs(30);
+    while fleet.here.is_trusted() {
+        assert!(std::time::Instant::now() < late);
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        std::thread::sleep(Duration::from_micros(100));
+    }
+    assert_eq!(value(&fleet.here, "key").await, Some(2));
+    let connected = fleet.resyncs(Resync::Connected);
+    fleet.faults.deaf.store(false, SeqCst);
+    fleet.here.trusted().await;
+    assert_eq!(value(&fleet.here, "key").await, Some(2));
+    // Either it came back in time, or it was emptied; what it had is gone in any case.
+    assert!(fleet.resyncs(Resync::Connected) >= connected);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_subscription_begins_with_an_empty_near_tier() {
+    let fleet = fleet().await;
+    fleet.share("key", 1).await;
+    let connected = fleet.resyncs(Resync::Connected);
+    fleet.faults.deaf.store(true, SeqCst);
+    fleet.there.put("key", 2, MINUTE).await.expect("no failure");
+    fleet.faults.cuts.send_modify(|cuts| *cuts += 1);
+    fleet.faults.deaf.store(false, SeqCst);
+    eventually(|| fleet.resyncs(Resync::Connected) > connected).await;
+    fleet.here.trusted().await;
+    assert_eq!(value(&fleet.here, "key").await, Some(2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_could_not_be_published_is_published_later() {
+    let fleet = fleet().await;
+    for number in 0..50 {
+        fleet.share(&format!("key {number}"), 1).await;
+    }
+    fleet.theirs.down.store(true, SeqCst);
+    for number in 0..50 {
+        fleet.there.put(&format!("key {number}"), 2, MINUTE).await.expect("no failure");
+    }
+    eventually(|| fleet.there.snapshot().publish_failures > 3).await;
+    assert!(fleet.there.snapshot().pending > 0);
+    fleet.theirs.down.store(false, SeqCst);
+    eventually(|| fleet.there.snapshot().pending == 0).await;
+    fleet.settled().await;
+    for number in 0..50 {
+        assert_eq!(value(&fleet.here, &format!("key {number}")).await, Some(2));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn more_changes_than_can_wait_empty_everybodys_near_tier() {
+    let fleet =
+        fleet_with(|broadcast| broadcast.heartbeat(BEAT).trust(50 * BEAT).max_pending(10)).await;
+    fleet.share("key", 1).await;
+    fleet.theirs.down.store(true, SeqCst);
+    fleet.there.put("key", 2, MINUTE).await.expect("no failure");
+    for number in 0..1000 {
+        fleet.there.remove(&format!("another {number}")).await.expect("no failure");
+    }
+    eventually(|| fleet.there.snapshot().overflows > 0).await;
+    assert!(fleet.there.snapshot().pending <= 12);
+    fleet.theirs.down.store(false, SeqCst);
+    eventually(|| fleet.there.snapshot().pending == 0).await;
+    fleet.settled().await;
+    assert_eq!(value(&fleet.here, "key").await, Some(2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_listener_that_is_too_slow_knows_it() {
+    let fleet = fleet().await;
+    fleet.share("key", 1).await;
+    // Nobody else has a turn meanwhile, and the bus holds 64 messages.
+    for _ in 0..1000 {
+        fleet.bus.publish(Bytes::from_static(b"noise")).await.expect("no failure");
+    }
+    eventually(|| fleet.resyncs(Resync::Lag) == 1).await;
+    assert!(fleet.here.is_trusted());
+    assert!(fleet.here.near().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_publisher_that_falls_silent_may_have_had_something_to_say() {
+    let fleet = fleet().await;
+    fleet.share("key", 1).await;
+    fleet.theirs.mute.store(true, SeqCst);
+    fleet.there.put("key", 2, MINUTE).await.expect("no failure");
+    eventually(|| fleet.resyncs(Resync::Silent) == 1).await;
+    assert_eq!(value(&fleet.here, "key").await, Some(2));
+    // And when it is back, something has been missed again.
+    fleet.theirs.mute.store(false, SeqCst);
+    eventually(|| fleet.resyncs(Resync::Newcomer) == 1).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_process_that_ends_has_said_all() {
+    let fleet = fleet().await;
+    fleet.share("key", 1).await;
+    let before = fleet.here.snapshot().resyncs;
+    drop(fleet.there);
+    eventually(|| fleet.here.snapshot().peers == 0).await;
+    tokio::time::sleep(100 * BEAT).await;
+    assert_eq!(fleet.here.snapshot().resyncs, before);
+}
+
+#[tokio::test(start_paused = true)]
+async fn bytes_that_are_no_message_are_counted_and_change_nothing() {
+    let fleet = fleet().await;
+    fleet.share("key", 1).await;
+    let before = fleet.here.snapshot().resyncs;
+    let mut random = fastrand::Rng::with_seed(3);
+    for _ in 0..1000 {
+        let bytes: Vec<u8> = (0..random.usize(..64)).map(|_| random.u8(..)).collect();
+        fleet.bus.publish(bytes.into()).await.expect("no failure");
+        tokio::task::yield_now().await;
+    }
+    fleet.settled().await;
+    let snapshot = fleet.here.snapshot();
+    assert!(snapshot.undecodable >= 990, "{}", snapshot.undecodable);
+    assert_eq!(snapshot.resyncs, before);
+    assert!(fleet.here.get_now("key").is_ready());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_newer_version_says_may_be_about_anything() {
+    let fleet = fleet().await;
+    for (count, bytes) in [
+        b"\xc5\x42\x02anything".as_slice(),
+        b"\xc5\x42\x01\x63\0\0\0\0\0\0\0\x01\0\0\0\0\0\0\0\x01a kind that is not known",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        fleet.share("key", count as u64).await;
+        fleet.bus.publish(Bytes::from_static(bytes)).await.expect("no failure");
+        eventually(|| fleet.resyncs(Resync::Unknown) == count as u64 + 1).await;
+        assert!(fleet.here.get_now("key").is_pending());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_removal_that_fails_is_made_up_for_and_announced() {
+    let fleet = fleet().await;
+    for (key, failing) in [("a", Operation::Remove), ("b", Operation::Set), ("c", Operation::Clear)]
+    {
+        fleet.share(key, 1).await;
+        fleet.there.far().fail(failing, ErrorKind::Unavailable);
+        fleet.there.far().fail(Operation::RemoveMany, ErrorKind::Unavailable);
+        let failed = match failing {
+            Operation::Set => fleet.there.set(key, Some(2), SetOptions::ttl(MINUTE)).await,
+            Operation::Clear => fleet.there.clear().await,
+            _ => fleet.there.remove(key).await,
+        };
+        assert!(failed.is_err(), "{key}");
+        tokio::time::sleep(20 * BEAT).await;
+        assert!(fleet.there.snapshot().pending > 0, "{key}");
+        assert!(fleet.here.is_trusted(), "{key}: others hear of it meanwhile");
+        // Who reads now has what is still there, also near.
+        assert_eq!(value(&fleet.there, key).await, Some(1), "{key}");
+        fleet.there.far().heal();
+        eventually(|| fleet.there.snapshot().pending == 0).await;
+        fleet.settled().await;
+        assert_eq!(value(&fleet.there, key).await, None, "{key}");
+        assert_eq!(value(&fleet.here, key).await, None, "{key}");
+    }
+}
+
+/// A removal that is tried again, a slow one, or one that is refused for ever: others hear of what comes after it.
+#[tokio::test(start_paused = true)]
+async fn what_others_have_to_hear_of_does_not_wait_for_a_removal_that_fails() {
+    for kind in [ErrorKind::Unavailable, ErrorKind::Store] {
+        let fleet = fleet().await;
+        fleet.share("key", 1).await;
+        fleet.there.far().fail_times(Operation::Clear, ErrorKind::Unavailable, 1);
+        assert!(fleet.there.clear().await.is_err());
+        fleet.there.far().fail(Operation::Clear, kind);
+        fleet.there.set("key", Some(2), SetOptions::ttl(MINUTE)).await.expect("no failure");
+        eventually(|| fleet.there.snapshot().published > 0).await;
+        fleet.settled().await;
+        assert_eq!(value(&fleet.here, "key").await, Some(2), "{kind:?}");
+        let refused = kind != ErrorKind::Unavailable;
+        tokio::time::sleep(100 * BEAT).await;
+        assert_eq!(fleet.there.snapshot().pending, u64::from(!refused), "{kind:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn keys_go_together() {
+    let fleet = fleet().await;
+    let before = fleet.theirs.sent.load(SeqCst);
+    let keys: Vec<_> = (0..1000).map(|number| format!("key {number}")).collect();
+    let keys: Vec<_> = keys.iter().map(String::as_str).collect();
+    fleet.there.remove_many(&keys).await.expect("no failure");
+    eventually(|| fleet.there.snapshot().published >= 2).await;
+    let sent = fleet.theirs.sent.load(SeqCst) - before;
+    assert!(sent < 10, "{sent} messages for 1000 keys");
+}
+
+/// The far store forgets, by an eviction or a flush, and copies may be left of what it had.
+#[tokio::test(start_paused = true)]
+async fn a_write_is_announced_also_if_the_far_store_had_nothing() {
+    use cache_core::{CacheAside, ReadOptions, Write, WriteOptions, WriteThrough};
+
+    let fleet = fleet().await;
+    fleet.share("key", 1).await;
+    assert_eq!(value(&fleet.here, "key").await, Some(1));
+    fleet.there.far().remove("key").await.expect("no failure");
+    let inner = CacheAside::new(fleet.there.clone(), ReadOptions::ttl(MINUTE)).expect("valid");
+    let writer = |_: Write<String, u64>| async { Ok::<_, Error>(()) };
+    let cache = WriteThrough::new(inner, writer, WriteOptions::default()).expect("valid");
+    cache.put("key", 2).await.expect("written");
+    fleet.settled().await;
+    assert_eq!(value(&fleet.here, "key").await, Some(2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fill_is_announced_if_it_replaces_something_or_is_a_write() {
+    use cache_core::{Claim, ClaimOptions};
+
+    let fleet = fleet().await;
+    let load = async |seen, number| {
+        let claim = ClaimOptions::new(MINUTE);
+        let claim = match seen {
+            Some(seen) => claim.refreshing(seen),
+            None => claim,
+        };
+        let Ok(Claim::Granted(lease)) = fleet.there.claim("key", claim).await else {
+            panic!("nobody else has it");
+        };
+        let filled = fleet.there.fill(lease, Some(number), SetOptions::ttl(MINUTE)).await;
+        filled.map(|_| ()).expect("no failure");
+        fleet.settled().await;
+    };
+    load(None, 1).await;
+    assert_eq!(fleet.there.snapshot().published, 0);
+    assert_eq!(value(&fleet.here, "key").await, Some(1));
+    let entry = fleet.there.get("key").await.expect("an answer").expect("an entry");
+    load(Some(entry.version()), 2).await;
+    assert_eq!(fleet.there.snapshot().published, 1);
+    assert_eq!(value(&fleet.here, "key").await, Some(2));
+
+    // Nothing, as far as the far store knows; but it has evicted what others have near.
+    fleet.there.far().remove("key").await.expect("no failure");
+    let claim = ClaimOptions::new(MINUTE).writing();
+    let Ok(Claim::Granted(lease)) = fleet.there.claim("key", claim).await else {
+        panic!("nobody else has it");
+    };
+    let filled = fleet.there.fill(lease, Some(3), SetOptions::ttl(MINUTE)).await;
+    filled.map(|_| ()).expect("no failure");
+    fleet.settled().await;
+    assert_eq!(fleet.there.snapshot().published, 2);
+    assert_eq!(value(&fleet.here, "key").await, Some(3));
+}
