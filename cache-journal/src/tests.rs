@@ -1,0 +1,119 @@
+//! What a failing disk does to a journal.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+use cache_core::{Due, Error, ErrorKind, Journal, Seq};
+use cache_serde::Postcard;
+use tempfile::TempDir;
+
+use crate::DiskJournal;
+use crate::log::tests::Faults;
+
+type Disk = DiskJournal<u64, Vec<u8>>;
+
+async fn open(path: &Path) -> Disk {
+    DiskJournal::open(path, Postcard::new()).await.expect("a journal")
+}
+
+async fn close(journal: Disk) {
+    journal.close(Duration::from_secs(60)).await.expect("closed");
+}
+
+/// What the file has, by a journal that is closed again.
+async fn replayed(path: &Path) -> BTreeMap<u64, (Seq, Option<Vec<u8>>)> {
+    let journal = open(path).await;
+    let all = journal.backlog().take(EVERYTHING).await;
+    close(journal).await;
+    all.into_iter().map(|taken| (taken.write.key, (taken.write.seq, taken.write.value))).collect()
+}
+
+const EVERYTHING: Due = Due { writes: 100_000, bytes: usize::MAX, age: Duration::ZERO };
+
+fn directory() -> (TempDir, std::path::PathBuf) {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("journal");
+    (directory, path)
+}
+
+#[tokio::test]
+async fn a_full_disk_fails_the_put_and_loses_nothing_and_puts_work_again_when_there_is_room() {
+    let (_directory, path) = directory();
+    let journal = open(&path).await;
+    Faults::of(&path).room(std::fs::metadata(&path).unwrap().len());
+    let mut acknowledged = BTreeMap::new();
+    let mut refused = 0;
+    for key in 0..100 {
+        let value = Some(vec![7; 300_000]);
+        match journal.append(key, value.clone()).await {
+            Ok(seq) => drop(acknowledged.insert(key, (seq, value))),
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::Journal, "{error}");
+                refused += 1;
+                assert_eq!(journal.pending(&key.to_string()).await.unwrap(), None);
+                if refused == 3 {
+                    break;
+                }
+            }
+        }
+    }
+    assert_eq!(refused, 3, "the disk was never full");
+    assert!(Faults::of(&path).over());
+    let seq = journal.append(1_000_000, Some(vec![8])).await.expect("there is room again");
+    acknowledged.insert(1_000_000, (seq, Some(vec![8])));
+    close(journal).await;
+    assert_eq!(replayed(&path).await, acknowledged);
+}
+
+/// Each step of each commit fails once: the writes of what is done, what is replaced, what is new.
+#[tokio::test]
+async fn wherever_a_commit_fails_what_was_acknowledged_stays_and_what_was_not_does_not_come() {
+    for (step, sync) in (0..24).map(|step| (step, false)).chain([(0, true)]) {
+        let (_directory, path) = directory();
+        let journal = open(&path).await;
+        for key in 0..12 {
+            journal.append(key, Some(vec![1; 3000])).await.unwrap();
+        }
+        let batch = journal.backlog().take(EVERYTHING).await;
+        let (done, kept) = batch.split_at(5);
+
+        let faults = Faults::of(&path);
+        if sync {
+            faults.no_sync();
+        } else {
+            faults.writes_left(step);
+        }
+        let was_done = journal.done(done).await;
+        journal.backlog().done(done);
+        let replaced = journal.append(7, Some(vec![2; 3000])).await;
+        let new = journal.append(100, None).await;
+        let parked = journal.park(&kept[0], &Error::new(ErrorKind::Write)).await;
+        let failed = faults.over();
+        assert_eq!(
+            failed,
+            [was_done.is_ok(), replaced.is_ok(), new.is_ok(), parked.is_ok()].contains(&false)
+        );
+
+        let after = journal.append(101, Some(vec![3])).await.expect("the disk is well again");
+        let mut expected: BTreeMap<_, _> = kept
+            .iter()
+            .map(|taken| (taken.write.key, (taken.write.seq, taken.write.value.clone())))
+            .collect();
+        if parked.is_ok() {
+            expected.remove(&kept[0].write.key);
+        }
+        if let Ok(seq) = replaced {
+            expected.insert(7, (seq, Some(vec![2; 3000])));
+        }
+        if let Ok(seq) = new {
+            expected.insert(100, (seq, None));
+        }
+        expected.insert(101, (after, Some(vec![3])));
+        let dead = journal.dead();
+        assert_eq!(dead, usize::from(parked.is_ok()));
+        assert_eq!(journal.dead_letters(10).await.unwrap().len(), dead);
+        close(journal).await;
+        assert_eq!(replayed(&path).await, expected, "step {step}, sync {sync}");
+    }
+}
