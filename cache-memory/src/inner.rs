@@ -39,31 +39,34 @@ impl<V: Clone + Send + Sync + 'static, E: Engine<V>> Inner<V, E> {
     }
 
     /// The entry as it was at the last tick of the clock.
-    // Always inlined, so that what a hit does not need of the entry is not even copied.
     #[inline(always)]
     pub(crate) fn get_coarsely(&self, key: &str) -> Option<Entry<V>> {
-        self.get_at(key, || self.clock.coarse())
+        self.seen(key, self.engine.get(key), || self.clock.coarse())
     }
 
     /// The entry with what is left of its lifetime to the nanosecond, for those who copy it.
     pub(crate) fn get_exactly(&self, key: &str) -> Option<Entry<V>> {
-        self.get_at(key, || self.clock.now())
+        self.seen(key, self.engine.get_apart(key), || self.clock.now())
     }
 
     #[inline(always)]
-    fn get_at(&self, key: &str, now: impl FnOnce() -> Moment) -> Option<Entry<V>> {
-        let slot = self.engine.get(key);
+    fn seen(
+        &self,
+        key: &str,
+        slot: Option<Slot<V>>,
+        now: impl FnOnce() -> Moment,
+    ) -> Option<Entry<V>> {
         if E::READS_EVICT {
             self.deliver();
         }
         let slot = slot?;
         // Not before the look-up, or an entry that was written in between would have too long to live.
         let now = now();
-        let entry = slot.seen(now);
-        if entry.is_none() {
+        if !slot.is_usable(now) {
             self.forget_expired(key, now);
+            return None;
         }
-        entry
+        slot.seen(now)
     }
 
     /// Gives the room of an expired entry back, unless the key is being changed this moment.
@@ -173,7 +176,10 @@ impl<V: Clone + Send + Sync + 'static, E: Engine<V>> Inner<V, E> {
         // Nothing weighs nothing: an engine would keep weightless entries without bound.
         let weight = self.weigher.as_ref().map_or(1, |weigh| weigh(key, value.as_ref()));
         let weight = u32::try_from(weight.max(1)).unwrap_or(u32::MAX);
-        let version = self.versions.fetch_add(1, Ordering::Relaxed);
+        let version = match options.version() {
+            Some(version) => version.get(),
+            None => self.versions.fetch_add(1, Ordering::Relaxed),
+        };
         Slot::new(value, options, self.clock.now(), version, weight)
     }
 

@@ -35,7 +35,7 @@ impl<V> Slot<V> {
     }
 
     /// The entry as it is seen `now`; `None` once it has expired.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn seen(self, now: Moment) -> Option<Entry<V>> {
         let entry = Entry::seen(self.value, self.fresh_until, self.usable_until, now)?;
         Some(entry.with_version(Version::new(self.version)).with_load_time(self.load_time))

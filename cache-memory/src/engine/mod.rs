@@ -38,6 +38,9 @@ pub trait Engine<V>: Sized + Send + Sync + 'static {
 
     fn get(&self, key: &str) -> Option<Slot<V>>;
 
+    /// The same, for all but one caller, so that `get` is inlined there.
+    fn get_apart(&self, key: &str) -> Option<Slot<V>>;
+
     /// As `get`; where the engine can tell, it does not count as a use of the entry.
     fn peek(&self, key: &str) -> Option<Slot<V>>;
 

@@ -90,6 +90,10 @@ impl<V: Clone + Send + Sync + 'static> Engine<V> for Moka<V> {
         self.cache.get(key)
     }
 
+    fn get_apart(&self, key: &str) -> Option<Slot<V>> {
+        self.cache.get(key)
+    }
+
     // The engine counts every look.
     fn peek(&self, key: &str) -> Option<Slot<V>> {
         self.cache.get(key)

@@ -10,7 +10,7 @@ use smol_str::SmolStr;
 
 use super::{Bounds, Displaced, Engine};
 use crate::eviction::Evictions;
-use crate::hash::KeyHash;
+use crate::hash::{KeyHash, Sought};
 use crate::slot::Slot;
 
 /// A weighted store has at most this many shards, since an entry has to fit into one of them.
@@ -52,6 +52,10 @@ impl<V: Clone + Send + Sync + 'static> Engine<V> for Quick<V> {
 
     #[inline]
     fn get(&self, key: &str) -> Option<Slot<V>> {
+        self.0.get(&Sought(key))
+    }
+
+    fn get_apart(&self, key: &str) -> Option<Slot<V>> {
         self.0.get(key)
     }
 
