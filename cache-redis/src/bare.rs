@@ -3,63 +3,37 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use cache_core::{Entry, Error, Result, SetOptions};
-use redis::{Cmd, Pipeline, Value};
-use smol_str::SmolStr;
+use cache_core::{Entry, Result, SetOptions};
+use redis::{Cmd, Value};
 
+use crate::bulk::Batch;
 use crate::error::unexpected;
 use crate::inner::Inner;
-use crate::link::{Link, Live};
+use crate::route::Route;
 use crate::slot::Ends;
 
 impl Inner {
-    pub(crate) async fn get_bare(
-        &self,
-        link: &Link,
-        live: &Live,
-        key: &str,
-    ) -> Result<Option<Entry<Bytes>>> {
-        let entries = self.get_many_bare(link, live, &[key]).await?;
+    pub(crate) async fn get_bare(&self, key: &str) -> Result<Option<Entry<Bytes>>> {
+        let full = [self.full(key)];
+        let read = |route: &Route<'_>, answer, _| self.bare_entry(route, answer);
+        let entries = self.spread(&full, &Batch::BareGet, read).await;
         entries.into_iter().next().unwrap_or_else(|| Err(unexpected()))
     }
 
-    /// Value and remaining lifetime are two commands, in one round trip and one transaction: nobody writes
-    /// in between.
-    pub(crate) async fn get_many_bare(
+    /// What the answers to `PTTL` and `GET` say.
+    pub(crate) fn bare_entry(
         &self,
-        link: &Link,
-        live: &Live,
-        keys: &[&str],
-    ) -> Result<Vec<Result<Option<Entry<Bytes>>>>> {
-        let mut commands = Pipeline::new();
-        commands.cmd("MULTI");
-        for key in keys {
-            let full = self.full(key);
-            commands.cmd("PTTL").arg(&*full);
-            commands.cmd("GET").arg(&*full);
-        }
-        commands.cmd("EXEC");
-        let values = match link.send_all(live, &commands).await?.pop() {
-            Some(Value::Array(values)) => values,
-            Some(other) => return link.accepted(live, other).and(Err(unexpected())),
-            None => return Err(unexpected()),
-        };
-        let mut values = values.into_iter();
-        let mut entries = Vec::with_capacity(keys.len());
-        while let (Some(left), Some(value)) = (values.next(), values.next()) {
-            entries.push(self.bare_entry(link, live, left, value));
-        }
-        Ok(entries)
-    }
-
-    fn bare_entry(
-        &self,
-        link: &Link,
-        live: &Live,
-        left: Value,
-        value: Value,
+        route: &Route<'_>,
+        answer: Value,
     ) -> Result<Option<Entry<Bytes>>> {
-        let left = match link.accepted(live, left)? {
+        let mut answers = match route.accepted(answer)? {
+            Value::Array(answers) => answers.into_iter(),
+            _ => return Err(unexpected()),
+        };
+        let (Some(left), Some(value)) = (answers.next(), answers.next()) else {
+            return Err(unexpected());
+        };
+        let left = match route.accepted(left)? {
             Value::Int(-1) => Duration::MAX,
             Value::Int(millis) if millis > 0 => Duration::from_millis(millis.unsigned_abs()),
             // It ends now, or was not there a moment ago.
@@ -68,40 +42,32 @@ impl Inner {
         match value {
             Value::BulkString(bytes) => Ok(Some(Entry::new(Some(bytes.into()), left, left))),
             // Nothing, or another type.
-            other => self.entry(link, live, other, 0),
+            other => self.entry(route, other, 0),
         }
     }
 
     pub(crate) async fn set_bare(
         &self,
-        link: &Link,
-        live: &Live,
         full: &str,
-        value: Option<Bytes>,
+        value: Option<&Bytes>,
         options: &SetOptions,
     ) -> Result<()> {
-        let command = bare_set(full, value.as_ref(), options);
-        let answer = link.send(live, &command, link.deadline()).await?;
-        link.accepted(live, answer).map(drop)
-    }
-
-    pub(crate) async fn set_many_bare(
-        &self,
-        link: &Link,
-        live: &Live,
-        entries: Vec<(&SmolStr, Option<Bytes>, SetOptions)>,
-    ) -> Result<Vec<Result<()>>, Error> {
-        let mut commands = Pipeline::new();
-        for (full, value, options) in entries {
-            commands.add_command(bare_set(full, value.as_ref(), &options));
+        let route = self.route(full)?;
+        let deadline = route.link.deadline();
+        let answer = route.send(bare_set(full, value, options), deadline).await?;
+        match self.redirected(&route, full, &answer) {
+            None => route.accepted(answer).map(drop),
+            Some(route) => {
+                let route = route?;
+                let answer = route.send(bare_set(full, value, options), deadline).await?;
+                route.accepted(answer).map(drop)
+            }
         }
-        let answers = link.send_all(live, &commands).await?.into_iter();
-        Ok(answers.map(|answer| link.accepted(live, answer).map(drop)).collect())
     }
 }
 
 /// What can't be told from a value, "nothing there" and "stale", is not stored.
-fn bare_set(full: &str, value: Option<&Bytes>, options: &SetOptions) -> Cmd {
+pub(crate) fn bare_set(full: &str, value: Option<&Bytes>, options: &SetOptions) -> Cmd {
     let (Some(value), false) = (value, options.fresh_for().is_zero()) else {
         let mut remove = redis::cmd("UNLINK");
         remove.arg(full);

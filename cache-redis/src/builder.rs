@@ -1,16 +1,19 @@
+mod servers;
+
 use std::fmt;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use cache_core::{CacheKey, Error, ErrorKind, Key, Result};
-use redis::{ConnectionAddr, IntoConnectionInfo, ProtocolVersion, RedisConnectionInfo};
+use redis::{ProtocolVersion, RedisConnectionInfo};
 use smol_str::format_smolstr;
 use tokio::sync::Semaphore;
 
 use crate::RedisStore;
 use crate::inner::Inner;
-use crate::settings::Settings;
+use crate::settings::{Address, Servers, Settings};
+#[cfg(feature = "tls")]
+use crate::tls::{Certificates, Tls};
 
 /// Longer than this is as good as for ever, and can be added to any moment.
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -35,6 +38,9 @@ const DAY: Duration = Duration::from_secs(24 * 3600);
 #[must_use = "a builder does nothing until `connect` is called"]
 pub struct RedisBuilder {
     settings: Settings,
+    encrypted: bool,
+    #[cfg(feature = "tls")]
+    certificates: Certificates,
     /// The first mistake in what has been set so far.
     invalid: Option<Error>,
 }
@@ -43,51 +49,17 @@ impl RedisBuilder {
     pub(crate) fn new(service: &str) -> Self {
         let prefix = format_smolstr!("{}:", Key::join(&[&service as &dyn CacheKey]));
         let settings = Settings::new(prefix);
-        let mut builder = Self { settings, invalid: None };
+        let mut builder = Self {
+            settings,
+            encrypted: false,
+            #[cfg(feature = "tls")]
+            certificates: Certificates::default(),
+            invalid: None,
+        };
         if service.is_empty() {
             builder.refuse("service", "must not be empty: it tells this store's keys from others'");
         }
         builder
-    }
-
-    /// Where the server is, and as whom to log in: `redis://user:password@host:port/database`, or
-    /// `unix:///path?db=2&user=u&pass=p`. The default is `redis://127.0.0.1:6379/0`.
-    pub fn url(mut self, url: &str) -> Self {
-        match url.into_connection_info() {
-            Ok(server) => self.settings.server = server,
-            // The message must not hold the URL, which may hold a password.
-            Err(error) => self.refuse("url", error),
-        }
-        self
-    }
-
-    /// Where the server is.
-    pub fn address(mut self, host: &str, port: u16) -> Self {
-        let address = ConnectionAddr::Tcp(host.to_owned(), port);
-        self.settings.server = self.settings.server.set_addr(address);
-        self
-    }
-
-    /// The server's socket on this machine.
-    pub fn unix_socket(mut self, path: impl AsRef<Path>) -> Self {
-        let address = ConnectionAddr::Unix(path.as_ref().to_owned());
-        self.settings.server = self.settings.server.set_addr(address);
-        self
-    }
-
-    /// The user, as ACLs name it. Without one it is the server's `default`.
-    pub fn user(self, user: &str) -> Self {
-        self.login(|login| login.set_username(user))
-    }
-
-    /// The password.
-    pub fn password(self, password: &str) -> Self {
-        self.login(|login| login.set_password(password))
-    }
-
-    /// The index of the database, 0 by default.
-    pub fn database(self, index: u32) -> Self {
-        self.login(|login| login.set_db(index.into()))
     }
 
     /// How long an operation may take, 250 ms by default. It is an error then, and the connection is
@@ -205,19 +177,40 @@ impl RedisBuilder {
         if self.settings.max_value > 512 << 20 {
             self.refuse("max_value_bytes", "Redis holds no values above 512 MiB");
         }
-        if !self.settings.server.addr().is_supported() {
-            self.refuse("url", "this build connects by TCP without TLS, and by Unix sockets");
+        match &self.settings.servers {
+            Servers::One(_) => {}
+            #[cfg(feature = "cluster")]
+            Servers::Cluster(nodes) => {
+                if nodes.is_empty() {
+                    self.refuse("cluster", "needs the address of a node");
+                }
+                if self.settings.login.db() != 0 {
+                    self.refuse("database", "a cluster has only the database 0");
+                }
+            }
+            #[cfg(feature = "sentinel")]
+            Servers::Sentinels(sentinels, _) => {
+                if sentinels.is_empty() {
+                    self.refuse("sentinels", "needs the address of one");
+                }
+            }
+        }
+        if self.encrypted && matches!(self.settings.servers, Servers::One(Address::Unix(_))) {
+            self.refuse("tls", "a Unix socket is not encrypted");
         }
         if let Some(invalid) = self.invalid {
             return Err(invalid);
+        }
+        #[cfg(feature = "tls")]
+        if self.encrypted {
+            self.settings.tls = Some(Tls::new(&self.certificates)?);
         }
         // It has the connection say when it has ended.
         Ok(self.login(|login| login.set_protocol(ProtocolVersion::RESP3)).settings)
     }
 
     fn login(mut self, change: impl FnOnce(RedisConnectionInfo) -> RedisConnectionInfo) -> Self {
-        let login = change(self.settings.server.redis_settings().clone());
-        self.settings.server = self.settings.server.set_redis_settings(login);
+        self.settings.login = change(self.settings.login.clone());
         self
     }
 
@@ -230,7 +223,7 @@ impl RedisBuilder {
 impl fmt::Debug for RedisBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RedisBuilder")
-            .field("server", &self.settings.server.addr().to_string())
+            .field("servers", &format_args!("{}", self.settings.servers))
             .field("prefix", &self.settings.prefix)
             .finish_non_exhaustive()
     }

@@ -1,63 +1,66 @@
-//! The operations on many keys: one round trip, or one for each few hundred keys.
+//! The operations on many keys: one round trip to each connection, or one for each few hundred keys of
+//! it; all connections at the same time.
 
-use std::mem;
+mod send;
+
+use std::sync::Arc;
 
 use bytes::Bytes;
-use cache_core::{Entry, Error, ErrorKind, Result, SetOptions};
-use redis::{Pipeline, Value};
+use cache_core::{Entry, Result, SetOptions};
+use futures_util::future::join_all;
+use redis::Value;
 use smol_str::SmolStr;
 
 use crate::error::unexpected;
 use crate::inner::Inner;
-use crate::link::{Link, Live, Pending, is_no_script};
+use crate::link::{Pending, is_redirection};
 use crate::ops::in_time;
-use crate::scripts::Call;
+use crate::route::Route;
 
 /// So many keys go together: enough to make the round trip not count, and few enough for others to get
 /// their turn in between.
 const TOGETHER: usize = 500;
 
+/// What is done with many keys.
+pub(crate) enum Batch<'a> {
+    Get,
+    /// `PTTL` and `GET`, in one transaction: nobody writes in between.
+    BareGet,
+    Set(&'a [Write<'a>]),
+    BareSet(&'a [Write<'a>]),
+    Remove,
+}
+
+/// An entry to be written, and its place in the caller's list.
+pub(crate) struct Write<'a> {
+    place: usize,
+    key: &'a str,
+    value: Option<Bytes>,
+    options: SetOptions,
+}
+
+/// The keys that go by one connection, by their places.
+struct Part<'a> {
+    route: Route<'a>,
+    places: Vec<usize>,
+}
+
+/// What came of some places: an answer for each, and the server's time of them.
+struct Answered {
+    places: Vec<usize>,
+    answers: Result<Vec<Value>>,
+    now: u64,
+}
+
 impl Inner {
     pub(crate) async fn get_many(&self, keys: &[&str]) -> Vec<Result<Option<Entry<Bytes>>>> {
-        let mut entries = Vec::with_capacity(keys.len());
-        for keys in keys.chunks(TOGETHER) {
-            if let Err(error) = self.get_together(keys, &mut entries).await {
-                entries.extend(keys.iter().map(|_| Err(error.clone())));
-            }
-        }
-        entries
-    }
-
-    /// Adds an entry for each key, or none and returns an error.
-    async fn get_together(
-        &self,
-        keys: &[&str],
-        entries: &mut Vec<Result<Option<Entry<Bytes>>>>,
-    ) -> Result<()> {
-        let link = self.link_of(keys);
-        let live = link.live()?;
+        let full = self.full_of(keys);
         if self.settings.bare {
-            entries.extend(self.get_many_bare(link, &live, keys).await?);
-            return Ok(());
+            let read = |route: &Route<'_>, answer, _| self.bare_entry(route, answer);
+            return self.spread(&full, &Batch::BareGet, read).await;
         }
-        let mut command = redis::cmd("MGET");
-        let mut full = self.settings.prefix.to_string();
-        for key in keys {
-            full.truncate(self.settings.prefix.len());
-            full.push_str(key);
-            command.arg(&full);
-        }
-        let answer = link.send(&live, &command, link.deadline()).await?;
-        match link.accepted(&live, answer)? {
-            Value::Array(values) if values.len() == keys.len() => {
-                // Reading the clock costs as much as decoding a header.
-                let now = live.clock.now();
-                let values = values.into_iter();
-                entries.extend(values.map(|value| self.entry(link, &live, value, now)));
-                Ok(())
-            }
-            _ => Err(unexpected()),
-        }
+        let read = |route: &Route<'_>, answer, now| self.entry(route, answer, now);
+        self.spread(&full, &Batch::Get, read).await
     }
 
     pub(crate) async fn set_many(
@@ -65,112 +68,121 @@ impl Inner {
         entries: Vec<(&str, Option<Bytes>, SetOptions)>,
     ) -> Vec<Result<()>> {
         let mut results = Vec::with_capacity(entries.len());
-        let mut together = Vec::new();
-        for (key, value, options) in entries {
+        let mut writes = Vec::with_capacity(entries.len());
+        for (place, (key, value, options)) in entries.into_iter().enumerate() {
             let valid = self.check(value.as_ref(), &options);
             if valid.is_ok() {
-                together.push((results.len(), key, value, options));
+                writes.push(Write { place, key, value, options });
             }
             results.push(valid);
-            if together.len() == TOGETHER {
-                self.set_together(mem::take(&mut together), &mut results).await;
-            }
         }
-        if !together.is_empty() {
-            self.set_together(together, &mut results).await;
+        let full: Vec<SmolStr> = writes.iter().map(|write| self.full(write.key)).collect();
+        let written = if self.settings.bare {
+            let written = |route: &Route<'_>, answer, _| route.accepted(answer).map(drop);
+            self.spread(&full, &Batch::BareSet(&writes), written).await
+        } else {
+            let written = |route: &Route<'_>, answer, _| route.accepted(answer).and_then(in_time);
+            self.spread(&full, &Batch::Set(&writes), written).await
+        };
+        for ((write, full), written) in writes.iter().zip(full).zip(written) {
+            // It may have been written: nobody is to find it, nor what it was to replace.
+            results[write.place] = self.keep_if_unsent(written, || Pending::Remove(full));
         }
         results
     }
 
-    async fn set_together(
-        &self,
-        entries: Vec<(usize, &str, Option<Bytes>, SetOptions)>,
-        results: &mut [Result<()>],
-    ) {
-        let full: Vec<SmolStr> = entries.iter().map(|(_, key, ..)| self.full(key)).collect();
-        let places: Vec<usize> = entries.iter().map(|(place, ..)| *place).collect();
-        let sent = async {
-            let keys: Vec<&str> = entries.iter().map(|(_, key, ..)| *key).collect();
-            let link = self.link_of(&keys);
-            let live = link.live()?;
-            let entries = full.iter().zip(entries);
-            if self.settings.bare {
-                let entries = entries.map(|(full, (.., value, options))| (full, value, options));
-                return self.set_many_bare(link, &live, entries.collect()).await;
-            }
-            let not_after = self.not_after(&live);
-            let calls: Vec<_> = entries
-                .map(|(full, (.., value, options))| {
-                    self.scripts.set(full, value, &options, not_after)
-                })
-                .collect();
-            self.run_together(link, &live, &calls).await
-        };
-        let outcomes = match sent.await {
-            Ok(outcomes) => outcomes,
-            Err(error) => places.iter().map(|_| Err(error.clone())).collect(),
-        };
-        for ((place, full), outcome) in places.into_iter().zip(full).zip(outcomes) {
-            results[place] = self.keep_if_unsent(outcome, || Pending::Remove(full));
-        }
-    }
-
-    /// Runs scripts in their order.
-    async fn run_together(
-        &self,
-        link: &Link,
-        live: &Live,
-        calls: &[Call<'_>],
-    ) -> Result<Vec<Result<()>>> {
-        let mut commands = Pipeline::new();
-        for call in calls {
-            commands.add_command(call.by_digest());
-        }
-        let mut values = link.send_all(live, &commands).await?;
-        if let Some(first) = values.iter().position(is_no_script) {
-            // From there on all of them, so that of two writes of a key the later one stays.
-            let mut commands = Pipeline::new();
-            for code in self.scripts.codes() {
-                commands.cmd("SCRIPT").arg("LOAD").arg(code);
-            }
-            let loads = commands.len();
-            for call in &calls[first..] {
-                commands.add_command(call.by_digest());
-            }
-            values.truncate(first);
-            values.extend(link.send_all(live, &commands).await?.into_iter().skip(loads));
-        }
-        let values = values.into_iter();
-        Ok(values.map(|value| link.accepted(live, value).and_then(in_time)).collect())
-    }
-
     pub(crate) async fn remove(&self, keys: &[&str]) -> Result<()> {
+        self.remove_full(self.full_of(keys)).await
+    }
+
+    /// Removes keys as the server knows them.
+    pub(crate) async fn remove_full(&self, full: Vec<SmolStr>) -> Result<()> {
+        let removed = |route: &Route<'_>, answer, _| route.accepted(answer).map(drop);
+        let removed = self.spread(&full, &Batch::Remove, removed).await;
         let mut result = Ok(());
-        for keys in keys.chunks(TOGETHER) {
-            let removed = self.remove_together(keys).await;
-            if removed.as_ref().is_err_and(|error: &Error| error.kind() == ErrorKind::Unavailable) {
-                for key in keys {
-                    self.keep(Pending::Remove(self.full(key)));
-                }
-            }
-            result = result.and(removed);
+        for (full, removed) in full.into_iter().zip(removed) {
+            result = result.and(self.keep_if_unsent(removed, || Pending::Remove(full)));
         }
         result
     }
 
-    async fn remove_together(&self, keys: &[&str]) -> Result<()> {
-        let link = self.link_of(keys);
-        let live = link.live()?;
-        let mut command = redis::cmd("UNLINK");
-        for key in keys {
-            command.arg(&*self.full(key));
-        }
-        let answer = link.send(&live, &command, link.deadline()).await?;
-        link.accepted(&live, answer).map(drop)
+    fn full_of(&self, keys: &[&str]) -> Vec<SmolStr> {
+        keys.iter().map(|key| self.full(key)).collect()
     }
 
-    /// The connection for keys that go together: that of the first.
-    fn link_of(&self, keys: &[&str]) -> &std::sync::Arc<Link> {
-        self.link(keys.first().copied().unwrap_or_default())
+    /// Does something with many keys, where each of them is, and once more where a cluster redirects it to.
+    /// `finish` makes a result of each answer. The results are in the order of the keys.
+    pub(crate) async fn spread<T>(
+        &self,
+        full: &[SmolStr],
+        batch: &Batch<'_>,
+        finish: impl Fn(&Route<'_>, Value, u64) -> Result<T>,
+    ) -> Vec<Result<T>> {
+        let mut results: Vec<Option<Result<T>>> = (0..full.len()).map(|_| None).collect();
+        let mut parts = Vec::new();
+        for (place, key) in full.iter().enumerate() {
+            if let Err(error) = self.add(&mut parts, place, key) {
+                results[place] = Some(Err(error));
+            }
+        }
+        for redirected in [false, true] {
+            let sent = parts.iter().map(|part| self.send_part(full, batch, part));
+            let sent = join_all(sent).await;
+            let mut again: Vec<Part<'_>> = Vec::new();
+            for (part, answered) in parts.iter().zip(sent) {
+                for Answered { places, answers, now } in answered {
+                    let answers = match answers {
+                        Ok(answers) => answers,
+                        Err(error) => {
+                            places
+                                .into_iter()
+                                .for_each(|place| results[place] = Some(Err(error.clone())));
+                            continue;
+                        }
+                    };
+                    for (place, answer) in places.into_iter().zip(answers) {
+                        let elsewhere = (!redirected && is_redirection(&answer))
+                            .then(|| self.redirected(&part.route, &full[place], &answer))
+                            .flatten();
+                        match elsewhere {
+                            Some(Ok(route)) => {
+                                match again.iter_mut().find(|part| part.is(&route)) {
+                                    Some(part) => part.places.push(place),
+                                    None => again.push(Part { route, places: vec![place] }),
+                                }
+                            }
+                            Some(Err(error)) => results[place] = Some(Err(error)),
+                            None => results[place] = Some(finish(&part.route, answer, now)),
+                        }
+                    }
+                }
+            }
+            if again.is_empty() {
+                break;
+            }
+            parts = again;
+        }
+        let results = results.into_iter();
+        results.map(|result| result.unwrap_or_else(|| Err(unexpected()))).collect()
+    }
+
+    /// Adds a key to those that go by the same connection.
+    fn add<'a>(&'a self, parts: &mut Vec<Part<'a>>, place: usize, full: &str) -> Result<()> {
+        let link = self.link(full)?;
+        match parts.iter_mut().find(|part| Arc::ptr_eq(&part.route.link, &link)) {
+            Some(part) => part.places.push(place),
+            None => {
+                let live = link.live()?;
+                parts
+                    .push(Part { route: Route { link, live, asking: false }, places: vec![place] });
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Part<'_> {
+    fn is(&self, route: &Route<'_>) -> bool {
+        Arc::ptr_eq(&self.route.link, &route.link) && self.route.asking == route.asking
     }
 }

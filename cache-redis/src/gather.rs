@@ -9,12 +9,13 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cache_core::{Error, ErrorKind, Result};
-use redis::Value;
+use redis::{Pipeline, Value};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use crate::error::unexpected;
 use crate::link::{Link, Live};
+use crate::route::Route;
 
 /// Up to so many reads are in flight one by one. In the table of the crate, one by one is as fast at 16 callers;
 /// at 32, together is.
@@ -51,7 +52,8 @@ pub(crate) struct Answer {
 }
 
 /// Reads one key. An error of the server's is an answer here.
-pub(crate) async fn read(link: &Arc<Link>, live: &Arc<Live>, key: String) -> Result<Answer> {
+pub(crate) async fn read(route: &Route<'_>, key: String) -> Result<Answer> {
+    let (link, live) = (&*route.link, &route.live);
     if let Some(_direct) = live.gather.direct(link.settings.largest_batch) {
         let value = link.send(live, redis::cmd("GET").arg(key), link.deadline()).await?;
         let now = live.clock.now();
@@ -77,14 +79,10 @@ async fn send_gathered(link: Arc<Link>, live: Arc<Live>) {
         let Some(oldest) = batch.first() else {
             continue;
         };
-        let mut command = redis::cmd("MGET");
-        for read in &batch {
-            command.arg(&read.key);
-        }
         let deadline = oldest.since + link.settings.operation_timeout;
-        let answer = link.send(&live, &command, deadline).await;
-        match answer.and_then(|answer| link.accepted(&live, answer)) {
-            Ok(Value::Array(answers)) if answers.len() == batch.len() => {
+        let keys = batch.iter().map(|read| read.key.as_str());
+        match link.read_all(&live, keys, deadline).await {
+            Ok(answers) if answers.len() == batch.len() => {
                 let now = live.clock.now();
                 for (read, value) in batch.into_iter().zip(answers) {
                     // Whoever has gone away does not need it.
@@ -102,6 +100,34 @@ async fn send_gathered(link: Arc<Link>, live: Arc<Live>) {
         }
         // Those who have been answered may have a next question, which then goes with the next batch.
         tokio::task::yield_now().await;
+    }
+}
+
+impl Link {
+    /// What is under each of the keys. An error that is about one key stands in its place.
+    pub(crate) async fn read_all(
+        &self,
+        live: &Live,
+        keys: impl Iterator<Item = &str>,
+        deadline: Instant,
+    ) -> Result<Vec<Value>> {
+        if self.place.is_in_cluster() {
+            // `MGET` takes keys of one slot only, and a thousand keys are in about a thousand slots.
+            let mut commands = Pipeline::with_capacity(keys.size_hint().0);
+            for key in keys {
+                commands.cmd("GET").arg(key);
+            }
+            return self.send_all(live, &commands, deadline).await;
+        }
+        let mut command = redis::cmd("MGET");
+        for key in keys {
+            command.arg(key);
+        }
+        let answer = self.send(live, &command, deadline).await?;
+        match self.accepted(live, answer)? {
+            Value::Array(answers) => Ok(answers),
+            _ => Err(unexpected()),
+        }
     }
 }
 

@@ -4,25 +4,39 @@ use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use cache_core::{Error, ErrorKind, Result, SetOptions};
+use futures_util::future::join_all;
 use smol_str::{SmolStr, SmolStrBuilder};
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio::task::AbortHandle;
 
-use crate::link::{Backlog, Link, Pending};
+#[cfg(feature = "cluster")]
+use crate::cluster::Cluster;
+use crate::link::{Backlog, Link, Pending, Place, Shared};
+use crate::prefix::{self, Removal};
 use crate::scripts::Scripts;
-use crate::settings::Settings;
+#[cfg(feature = "sentinel")]
+use crate::sentinel::Sentinels;
+use crate::settings::{Servers, Settings};
 
 /// What the handles of a store share.
 pub(crate) struct Inner {
-    pub(crate) links: Box<[Arc<Link>]>,
+    pub(crate) topology: Topology,
     pub(crate) settings: Arc<Settings>,
     pub(crate) scripts: Arc<Scripts>,
     pub(crate) backlog: Arc<Backlog>,
     pub(crate) undecodable: AtomicU64,
     hasher: RandomState,
     runtime: Handle,
-    supervisors: OnceLock<Vec<AbortHandle>>,
+    tasks: OnceLock<Vec<AbortHandle>>,
+}
+
+/// Where the keys are.
+pub(crate) enum Topology {
+    /// On one server, to which there are one or more connections.
+    Server(Box<[Arc<Link>]>),
+    #[cfg(feature = "cluster")]
+    Cluster(Arc<Cluster>),
 }
 
 impl Inner {
@@ -32,41 +46,131 @@ impl Inner {
         let scripts = Arc::new(Scripts::new());
         let everything = settings.prefix.clone();
         let backlog = Arc::new(Backlog::new(settings.max_pending, everything));
-        let in_flight = Arc::new(Semaphore::new(settings.max_in_flight));
-        let link = |_| {
-            Link::new(
-                Arc::clone(&settings),
-                Arc::clone(&scripts),
-                Arc::clone(&backlog),
-                Arc::clone(&in_flight),
-            )
+        let shared = Shared {
+            settings: Arc::clone(&settings),
+            scripts: Arc::clone(&scripts),
+            backlog: Arc::clone(&backlog),
+            in_flight: Arc::new(Semaphore::new(settings.max_in_flight)),
+        };
+        let links = |place: &dyn Fn() -> Place| {
+            let links = 0..settings.connections;
+            Topology::Server(links.map(|_| Link::new(shared.clone(), place())).collect())
+        };
+        let topology = match &settings.servers {
+            Servers::One(address) => links(&|| Place::Server(address.clone())),
+            #[cfg(feature = "sentinel")]
+            Servers::Sentinels(..) => {
+                links(&|| Place::Watched(Sentinels::new(Arc::clone(&settings))))
+            }
+            #[cfg(feature = "cluster")]
+            Servers::Cluster(seeds) => {
+                Topology::Cluster(Cluster::new(shared.clone(), seeds.clone(), runtime.clone()))
+            }
         };
         Ok(Self {
-            links: (0..settings.connections).map(link).collect(),
-            settings,
+            topology,
+            settings: Arc::clone(&settings),
             scripts,
             backlog,
             undecodable: AtomicU64::new(0),
             hasher: RandomState::new(),
             runtime,
-            supervisors: OnceLock::new(),
+            tasks: OnceLock::new(),
         })
     }
 
     pub(crate) async fn connect(&self) -> Result<()> {
-        for link in &self.links {
-            link.connect_now().await?;
+        match &self.topology {
+            Topology::Server(links) => {
+                for link in links {
+                    link.connect_now().await?;
+                }
+                Ok(())
+            }
+            #[cfg(feature = "cluster")]
+            Topology::Cluster(cluster) => cluster.connect().await,
         }
-        Ok(())
     }
 
     /// From now on the connections are kept, until the last handle is gone.
     pub(crate) fn supervise(&self) {
-        self.supervisors.get_or_init(|| {
-            let links = self.links.iter();
-            let tasks = links.map(|link| self.runtime.spawn(Arc::clone(link).supervise()));
-            tasks.map(|task| task.abort_handle()).collect()
+        self.tasks.get_or_init(|| match &self.topology {
+            Topology::Server(links) => {
+                let tasks =
+                    links.iter().map(|link| self.runtime.spawn(Arc::clone(link).supervise()));
+                tasks.map(|task| task.abort_handle()).collect()
+            }
+            #[cfg(feature = "cluster")]
+            Topology::Cluster(cluster) => {
+                vec![self.runtime.spawn(Arc::clone(cluster).keep()).abort_handle()]
+            }
         });
+    }
+
+    pub(crate) fn is_connected(&self) -> bool {
+        match &self.topology {
+            Topology::Server(links) => links.iter().all(|link| link.live().is_ok()),
+            #[cfg(feature = "cluster")]
+            Topology::Cluster(cluster) => cluster.is_connected(),
+        }
+    }
+
+    pub(crate) async fn connected(&self) {
+        match &self.topology {
+            Topology::Server(links) => {
+                for link in links {
+                    link.connected().await;
+                }
+            }
+            #[cfg(feature = "cluster")]
+            Topology::Cluster(cluster) => cluster.connected().await,
+        }
+    }
+
+    /// A connection to each server.
+    pub(crate) fn servers(&self) -> Result<Vec<Arc<Link>>> {
+        let (servers, _) = self.links();
+        if servers.is_empty() { Err(crate::bus::nowhere()) } else { Ok(servers) }
+    }
+
+    /// A connection for what concerns no key, that is up if there is one.
+    pub(crate) fn any_link(&self) -> Result<Arc<Link>> {
+        let servers = self.servers()?;
+        let up = servers.iter().find(|link| link.live().is_ok());
+        up.or(servers.first()).cloned().ok_or_else(crate::bus::nowhere)
+    }
+
+    /// A connection to each server, and all connections.
+    fn links(&self) -> (Vec<Arc<Link>>, Vec<Arc<Link>>) {
+        match &self.topology {
+            Topology::Server(links) => (links[..1].to_vec(), links.to_vec()),
+            #[cfg(feature = "cluster")]
+            Topology::Cluster(cluster) => {
+                let nodes = &cluster.map().nodes;
+                let each = nodes.iter().filter_map(|node| node.links.first());
+                let all = nodes.iter().flat_map(|node| &node.links);
+                (each.cloned().collect(), all.cloned().collect())
+            }
+        }
+    }
+
+    pub(crate) async fn remove_prefix(&self, prefix: &str) -> Result<()> {
+        let full = self.full(prefix);
+        let removed = self.remove_prefix_now(&full).await;
+        self.keep_if_unsent(removed, || Pending::RemovePrefix(full))
+    }
+
+    async fn remove_prefix_now(&self, full: &str) -> Result<()> {
+        let (servers, _) = self.links();
+        let none = || Error::with_cause(ErrorKind::Unavailable, "not yet connected");
+        servers.first().ok_or_else(none)?;
+        let removals = servers
+            .iter()
+            .map(|link| async { prefix::remove(link, &*link.live()?, full, Removal::OfAll).await });
+        let removed: Result<Vec<_>> = join_all(removals).await.into_iter().collect();
+        // Keys that have moved while their slots were being moved.
+        let moved: Vec<SmolStr> = removed?.into_iter().flatten().map(SmolStr::from).collect();
+        if moved.is_empty() { Ok(()) } else { self.remove_full(moved).await }
     }
 
     /// The key as the server knows it.
@@ -77,11 +181,11 @@ impl Inner {
         full.finish()
     }
 
-    /// The connection for a key.
-    pub(crate) fn link(&self, key: &str) -> &Arc<Link> {
-        match &*self.links {
+    /// The one of a server's connections for a key.
+    pub(crate) fn one_of<'a>(&self, links: &'a [Arc<Link>], full: &str) -> &'a Arc<Link> {
+        match links {
             [link] => link,
-            links => &links[self.hasher.hash_one(key) as usize % links.len()],
+            links => &links[self.hasher.hash_one(full) as usize % links.len()],
         }
     }
 
@@ -99,9 +203,12 @@ impl Inner {
 
     /// Keeps an invalidation until it can be sent.
     pub(crate) fn keep(&self, pending: Pending) {
-        self.backlog.add(pending);
+        let (_, links) = self.links();
+        // It is not known to which server it belongs when it is sent, so the latest of their times counts.
+        let server = links.iter().map(|link| link.server_time()).max().unwrap_or(u64::MAX);
+        self.backlog.add(pending, server);
         // All of them, since the one that was used may stay down for longer.
-        self.links.iter().for_each(|link| link.wake());
+        links.iter().for_each(|link| link.wake());
     }
 
     /// Hands an error on, after what could not be done has been put down, if that may still help.
@@ -121,8 +228,8 @@ impl Inner {
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        for supervisor in self.supervisors.get().into_iter().flatten() {
-            supervisor.abort();
+        for task in self.tasks.get().into_iter().flatten() {
+            task.abort();
         }
     }
 }

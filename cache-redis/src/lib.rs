@@ -20,6 +20,41 @@
 //! # Ok::<_, cache_core::Error>(()) }).unwrap();
 //! ```
 //!
+//! # Where the server is
+//!
+//! | URL | [`RedisBuilder`] | feature | what it is |
+//! |---|---|---|---|
+//! | `redis://user:password@host:6379/0` | [`address`](RedisBuilder::address) | | one server |
+//! | `unix:///run/redis.sock?db=0&user=u&pass=p` | [`unix_socket`](RedisBuilder::unix_socket) | | its socket on this machine |
+//! | `redis+cluster://user:password@host1:6379,host2:6379` | `cluster` | `cluster` | some nodes of a Redis Cluster |
+//! | `redis+sentinel://user:password@host1:26379,host2:26379/mymaster/0` | `sentinels` | `sentinel` | the server that Sentinels know as `mymaster` |
+//! | `rediss` in place of `redis` | `tls` | `tls` | the same, encrypted |
+//!
+//! User, password, database and TLS are the same for every server, and after every reconnect. A user or
+//! password in the URL is meant for the server; Sentinels have a `sentinel_login` of their own. For
+//! `redis` one may write `valkey`. Without the feature the error names it.
+//!
+//! **Redis Cluster.** The store connects to every primary, and asks for the map of the slots when it does not
+//! fit any more, and once a minute. The connections of each node, its clock, its gathered reads and the
+//! pauses when it is down are its own: a dead node costs the keys of its slots, and the others go on. A
+//! command that is redirected (`MOVED`, `ASK`) is sent once more, to where it belongs. Only primaries are
+//! asked: a replica may have what was invalidated. When a primary dies, its keys are misses until the
+//! cluster has elected a replica (`cluster-node-timeout` and about a second) and the store has
+//! found out, which takes another second at most. A key that the cluster has not replicated in time is lost, an
+//! invalidation too: if it must not be, `WAIT` for the replicas after it, or invalidate again. A lease which is lost that
+//! way refuses its fill. While slots are being moved, `remove_prefix` may miss a key that is on its
+//! way from one node to the other. With a hash tag, `{acme}` as a namespace for example, all of a
+//! tenant's keys are in one slot; nothing here needs that.
+//!
+//! **Sentinel.** Whoever connects asks the Sentinels first, one after the other, each for its part of
+//! the [`connect_timeout`](RedisBuilder::connect_timeout). A server that turns out to be a replica is left, and they are
+//! asked again.
+//!
+//! **TLS** is by rustls with ring, whichever provider the program has chosen for itself. Certificates are
+//! always checked: there is no switch for that. The roots are those of the system, read once when the
+//! store is made, or your own by `root_certificates`. In a cluster each node's certificate has to
+//! name the node as `CLUSTER SLOTS` does, by address or by host.
+//!
 //! # Keys
 //!
 //! `service:entity:id`, as in `shop:user:7`:
@@ -38,14 +73,22 @@
 //!
 //! # What the server needs
 //!
-//! Redis 6.2 or newer; tested with 7.0. `EVAL` scripts, with `struct` and `TIME`, and `HELLO 3`. A
-//! replica and a node of a cluster are refused when connecting, and so is a user without one of the
+//! Redis 6.2 or newer; tested with 7.0. `EVAL` scripts, with `struct` and `TIME`, and `HELLO 3`. When connecting, a
+//! replica is refused, and a node of a cluster or a Sentinel that is taken for a single server, and a user without one of the
 //! permissions that the store needs; the error says which:
 //!
 //! ```text
 //! ACL SETUSER shop on >password ~shop:* +@connection +time +get +mget +set +setrange +getrange
 //!   +strlen +pttl +pexpire +unlink +scan +evalsha +eval +script|load +multi +exec
 //! ```
+//!
+//! In a cluster also `+cluster|slots +asking`, on every node. The user of Sentinels needs
+//! `+@connection +sentinel|get-master-addr-by-name`.
+//!
+//! Valkey speaks the same protocol, and has all of these: version 7.2 and newer should do, with the same
+//! permissions. It has not been tested.
+//!
+//! A [`RedisBus`] needs `+publish +subscribe &shop:bus:*` as well, and [`Tracking`] `+client|tracking`.
 //!
 //! An eviction policy other than `noeviction` suits a cache; with `noeviction` a full server refuses
 //! writes, which are errors here, and reads go on.
@@ -60,6 +103,11 @@
 //! | a load of a cold key by a strategy | `get`, `claim`, `fill` | 3 |
 //! | `get_many`, `set_many`, `remove_many` | `MGET`, scripts, `UNLINK` | 1 for each 500 keys |
 //! | `remove_prefix`, `clear` | `SCAN`, `UNLINK` | up to 2 for each 1000 keys in the database |
+//!
+//! In a cluster the operations on many keys take one round trip for each 500 keys of a node, to all nodes at
+//! the same time, and what would be an `MGET` is a `GET` for each key, since the keys are in different slots. A
+//! redirection is one round trip more. With several [`connections`](RedisBuilder::connections) many keys go by
+//! all of them at the same time.
 //!
 //! Reads per second of values of 200 bytes, against the multiplexed connection of the `redis` crate that
 //! is below, and in brackets the processor time of the client for one read:
@@ -94,14 +142,17 @@
 //! | too many operations are in flight | an error at once | |
 //! | the answer can't be parsed | an error | the connection is given up |
 //! | it is out of memory (`OOM`) | an error for writes | reads go on |
-//! | it became a replica (`READONLY`), or is loading (`LOADING`) | an error | connects again until it is neither |
+//! | it became a replica (`READONLY`), or is loading (`LOADING`) | an error | connects again until it is neither, and asks the Sentinels, if there are any |
 //! | it became a node of a cluster (`MOVED`) | an error that says so | |
+//! | a slot of a cluster has moved (`MOVED`), or is being moved (`ASK`) | nothing | asks there, once, and has the map brought up to date |
+//! | the cluster is down, or has no owner for a slot (`CLUSTERDOWN`, `TRYAGAIN`) | an error | has the map brought up to date |
+//! | a primary of a cluster dies | an error at once for keys in its slots | asks the others who has taken over |
 //! | a key holds another type (`WRONGTYPE`), or bytes that are no slot | a miss, counted by [`undecodable`](RedisStore::undecodable) | the next load replaces it |
 //! | a permission is withdrawn (`NOPERM`) | an error that names it | |
 //!
 //! The strategies of `cache-core` turn all of these errors into loads. Nothing waits for a connection,
-//! and nothing is sent twice, with one exception: a script that the server has forgotten is sent again
-//! with its code.
+//! and nothing is done twice: a command is sent again only after a server has said that it did not do it, since it
+//! has forgotten the script, or the key is at another node.
 //!
 //! **Invalidations are made up for.** A `remove`, `remove_prefix` or `clear` that fails because the
 //! server can't be reached is an error to its caller, and is made up for as soon as the server answers,
@@ -109,7 +160,25 @@
 //! fails: neither the old value nor, perhaps, the new one is to be found. Of each key the newest is kept,
 //! up to [`max_pending`](RedisBuilder::max_pending), and [`pending`](RedisStore::pending) counts
 //! them; with more than that, the service's keys are removed altogether. They live in this process, and
-//! are lost with it.
+//! are lost with it. In a cluster they go to whichever node has the key by then, and again before anybody reads there.
+//!
+//! What has been stored since is not removed, where that can be told: an entry says when it was
+//! written, by the server's clock, and stays if that was clearly after the invalidation, by two seconds and a
+//! thousandth of the outage. Everything else goes, which costs a load.
+//!
+//! # Memory in front of it
+//!
+//! [`Tiered`](cache_core::Tiered) copies what it finds here into a store of this process. Two ways keep the copies
+//! coherent, each on a connection of its own:
+//!
+//! | | [`RedisBus`] with [`Broadcast`](cache_core::Broadcast) | [`Tracking`] |
+//! |---|---|---|
+//! | hears of | what is changed through tiers on the same bus | every change of a key, by anybody, and of a flush |
+//! | own writes | stay near | come back, and go; the next read copies them again |
+//! | messages | one for each change, and heartbeats | one for each change, also for leases and for keys that expire |
+//! | in a cluster | plain messages, to every node | a connection to each primary |
+//! | a lost connection | the near tier is emptied, and used when there is a new one | the same |
+//! | a hung connection | the near tier is not used after 1 s | the same |
 //!
 //! # Slots
 //!
@@ -123,7 +192,9 @@
 //! | 4 | 4 | flags: 1 an entry, 2 it is negative, 4 a lease. Legal are 1, 3, 4, 5, 7 |
 //! | 8 | 4 | load time in microseconds, 0 if unknown |
 //! | 12 | 4 | length of the payload |
-//! | 16 | 8 | version of the entry, random |
+//! | 16 | 8 | version of the entry: when it was written, in steps of 2^20 microseconds, and 4 random bytes |
+//! | 16 | 4 | when it was written, in steps of 2^20 microseconds |
+//! | 20 | 4 | version of the entry, random or given |
 //! | 24 | 8 | fresh until |
 //! | 32 | 8 | usable until |
 //! | 40 | 8 | token of the lease, random |
@@ -146,6 +217,37 @@
 //! or replaces the slot, by this crate or any other client, takes the lease with it: `DEL` is enough.
 //! Those who wait for a load ask again every 20 ms or so, and hold nothing meanwhile.
 //!
+//! # Tags
+//!
+//! [`RedisMarks`] keeps the marks of a [`Tagged`](cache_core::Tagged) store. For a service `shop`:
+//!
+//! | key | |
+//! |---|---|
+//! | `shop:%{t:shop:}tag:org:12` | the mark of the tag `org:12`: its generation, in decimals. It expires after the entries it was given to |
+//! | `shop:%{t:shop:}log` | a sorted set of the 4096 tags that were invalidated last, by epoch, and an empty tag for the epoch up to which the log has been cut. It expires ten minutes after its last use |
+//!
+//! All of them are in one slot of a cluster, so that one script sees them at the same moment. Epochs are numbers that only grow;
+//! when the log is new, they begin with the server's time in microseconds.
+//!
+//! | operation | more than without tags |
+//! |---|---|
+//! | a hit | an `MGET` of its marks, sent together with the read |
+//! | `get_many` | one `MGET` of all marks, likewise |
+//! | a claim | a script that tells the epoch, likewise |
+//! | `fill`, `set`, `set_many` of what has tags | a script before it: one round trip |
+//! | `invalidate_tags` | one script, whatever the number of entries |
+//!
+//! What these promises rest on: that the server keeps its acknowledged writes while it is up. After a failover to a replica that has
+//! not got the last invalidations, entries they were about are valid again, just as removed keys are there again. If the server's clock is
+//! set back *and* the log is lost while a load is under way, that load may be kept though its tag was invalidated.
+//!
+//! The user needs, beside the permissions above, `+zadd +zscore +zrevrange +zrange +zcard +zremrangebyrank +del +persist`.
+//!
+//! # A journal for write-behind
+//!
+//! With the feature `journal` there is `RedisJournal`, a journal in Redis Streams that processes share: writes that one has
+//! acknowledged are made by another when it has died. It uses the store's connections and settings, and keys of its own.
+//!
 //! # Bare slots
 //!
 //! With [`RedisBuilder::bare`] the payload is all there is, so that other languages read and write the
@@ -164,16 +266,35 @@ mod readme {}
 mod bare;
 mod builder;
 mod bulk;
+mod bus;
+#[cfg(feature = "cluster")]
+mod cluster;
 mod error;
 mod gather;
 mod inner;
+#[cfg(feature = "journal")]
+mod journal;
 mod link;
+mod listener;
+mod marks;
 mod ops;
 mod prefix;
+mod route;
 mod scripts;
+#[cfg(feature = "sentinel")]
+mod sentinel;
 mod settings;
 mod slot;
 mod store;
+#[cfg(feature = "tls")]
+mod tls;
+mod tracking;
+mod url;
 
 pub use builder::RedisBuilder;
+pub use bus::{RedisBus, RedisSubscription};
+#[cfg(feature = "journal")]
+pub use journal::{RedisJournal, RedisJournalBuilder};
+pub use marks::RedisMarks;
 pub use store::RedisStore;
+pub use tracking::Tracking;

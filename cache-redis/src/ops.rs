@@ -1,6 +1,5 @@
-//! The operations on one key. Each is one round trip.
+//! The operations on one key. Each is one round trip, and a second one where a cluster redirects it.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -13,7 +12,8 @@ use redis::Value;
 use crate::error::unexpected;
 use crate::gather;
 use crate::inner::Inner;
-use crate::link::{Link, Live, Pending};
+use crate::link::{Live, Pending, is_redirection};
+use crate::route::Route;
 use crate::slot::{self, Slot};
 
 /// How long those who wait for somebody else's load sleep between two questions, on average.
@@ -21,23 +21,35 @@ const POLL: Duration = Duration::from_millis(20);
 
 impl Inner {
     pub(crate) async fn get(&self, key: &str) -> Result<Option<Entry<Bytes>>> {
-        let link = self.link(key);
-        let live = link.live()?;
         if self.settings.bare {
-            return self.get_bare(link, &live, key).await;
+            return self.get_bare(key).await;
         }
         let mut full = String::with_capacity(self.settings.prefix.len() + key.len());
         full.push_str(&self.settings.prefix);
         full.push_str(key);
-        let answer = gather::read(link, &live, full).await?;
-        self.entry(link, &live, answer.value, answer.now)
+        let route = self.route(&full)?;
+        let answer = gather::read(&route, full).await?;
+        if is_redirection(&answer.value)
+            && let Some(route) = self.redirected(&route, &self.full(key), &answer.value)
+        {
+            // In a box, so that the future of a read stays small.
+            return Box::pin(self.get_there(route?, key)).await;
+        }
+        self.entry(&route, answer.value, answer.now)
+    }
+
+    async fn get_there(&self, route: Route<'_>, key: &str) -> Result<Option<Entry<Bytes>>> {
+        let mut command = redis::cmd("GET");
+        command.arg(&*self.full(key));
+        let value = route.send(command, route.link.deadline()).await?;
+        let now = route.live.clock.now();
+        self.entry(&route, value, now)
     }
 
     /// What a slot holds at this time of the server.
     pub(crate) fn entry(
         &self,
-        link: &Link,
-        live: &Live,
+        route: &Route<'_>,
         value: Value,
         now: u64,
     ) -> Result<Option<Entry<Bytes>>> {
@@ -48,7 +60,7 @@ impl Inner {
                 self.undecodable.fetch_add(1, Ordering::Relaxed);
                 Ok(None)
             }
-            other => link.accepted(live, other).and(Err(unexpected())),
+            other => route.accepted(other).and(Err(unexpected())),
         }
     }
 
@@ -71,17 +83,13 @@ impl Inner {
     ) -> Result<()> {
         self.check(value.as_ref(), options)?;
         let full = self.full(key);
-        let sent = async {
-            let link = self.link(key);
-            let live = link.live()?;
-            if self.settings.bare {
-                self.set_bare(link, &live, &full, value, options).await
-            } else {
-                let call = self.scripts.set(&full, value, options, self.not_after(&live));
-                link.run(&live, &call).await.and_then(in_time)
-            }
+        let sent = if self.settings.bare {
+            self.set_bare(&full, value.as_ref(), options).await
+        } else {
+            let value = value.as_ref();
+            let set = |live: &Live| self.scripts.set(&full, value, options, self.not_after(live));
+            self.run(&full, set).await.and_then(in_time)
         };
-        let sent = sent.await;
         // It may have been written: nobody is to find it, nor what it was to replace.
         self.keep_if_unsent(sent, || Pending::Remove(full))
     }
@@ -94,18 +102,15 @@ impl Inner {
     }
 
     pub(crate) async fn claim(&self, key: &str, options: ClaimOptions) -> Result<Claim<Bytes>> {
-        let link = self.link(key);
-        let live = link.live()?;
         if self.settings.bare {
-            return Ok(match self.get_bare(link, &live, key).await? {
+            return Ok(match self.get_bare(key).await? {
                 Some(entry) if options.seen() != Some(Version::UNKNOWN) => Claim::Found(entry),
                 _ => Claim::Granted(Lease::new(key, 0)),
             });
         }
         let full = self.full(key);
         let token = fastrand::u64(1..);
-        let call = self.scripts.claim(&full, token, &options);
-        let answer = link.run(&live, &call).await;
+        let answer = self.run(&full, |_| self.scripts.claim(&full, token, &options)).await;
         // If it has been granted, nobody knows.
         let answer = self.keep_if_unsent(answer, || Pending::Release(full.clone(), token))?;
         let Value::Array(answer) = answer else {
@@ -141,11 +146,9 @@ impl Inner {
             let _ = self.release(&lease).await;
             return Err(invalid);
         }
-        let link = self.link(lease.key());
-        let live = link.live()?;
         let full = self.full(lease.key());
-        let call = self.scripts.fill(&full, &lease, value, &options);
-        let answer = link.run(&live, &call).await;
+        let value = value.as_ref();
+        let answer = self.run(&full, |_| self.scripts.fill(&full, &lease, value, &options)).await;
         let answer =
             self.keep_if_unsent(answer, || Pending::Release(full.clone(), lease.token()))?;
         match answer {
@@ -160,12 +163,7 @@ impl Inner {
             return Ok(true);
         }
         let full = self.full(lease.key());
-        let released = async {
-            let link: &Arc<Link> = self.link(lease.key());
-            let call = self.scripts.release(&full, lease.token());
-            link.run(&*link.live()?, &call).await
-        };
-        let released = released.await;
+        let released = self.run(&full, |_| self.scripts.release(&full, lease.token())).await;
         let released =
             self.keep_if_unsent(released, || Pending::Release(full.clone(), lease.token()))?;
         match released {

@@ -1,18 +1,32 @@
 //! Removal of all keys with a prefix.
 
 use cache_core::Result;
-use redis::Value;
+use redis::{Cmd, Pipeline, Value};
 
 use crate::error::unexpected;
-use crate::link::{Link, Live};
+use crate::link::{Link, Live, is_redirection};
 
 /// How many keys the server looks at for one answer.
 const STEP: usize = 1000;
 
-/// Removes every key that begins with `prefix`, one batch at a time, so that the server is never
-/// blocked for long.
-pub(crate) async fn remove(link: &Link, live: &Live, prefix: &str) -> Result<()> {
+/// Which of the keys with a prefix are removed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Removal {
+    OfAll,
+    /// Not those whose entry is known to have been written after this time of the server.
+    OfOlderThan(u64),
+}
+
+/// Removes every key on this server that begins with `prefix`, one batch at a time, so that the server is
+/// never blocked for long. Returns the keys that have moved to another node meanwhile.
+pub(crate) async fn remove(
+    link: &Link,
+    live: &Live,
+    prefix: &str,
+    removal: Removal,
+) -> Result<Vec<String>> {
     let pattern = format!("{}*", escaped(prefix));
+    let mut moved = Vec::new();
     let mut cursor = Value::Int(0);
     loop {
         let mut scan = redis::cmd("SCAN");
@@ -29,21 +43,59 @@ pub(crate) async fn remove(link: &Link, live: &Live, prefix: &str) -> Result<()>
         let (Some(Value::Array(keys)), Some(next)) = (answer.pop(), answer.pop()) else {
             return Err(unexpected());
         };
-        if !keys.is_empty() {
-            let mut unlink = redis::cmd("UNLINK");
-            for key in keys {
-                if let Value::BulkString(key) = key {
-                    unlink.arg(key);
-                }
-            }
-            let answer = link.send(live, &unlink, link.deadline()).await?;
-            link.accepted(live, answer)?;
-        }
+        // A key that is not text is not one of this crate's.
+        let keys: Vec<String> =
+            keys.into_iter().filter_map(|key| redis::from_redis_value(key).ok()).collect();
+        remove_page(link, live, keys, removal, &mut moved).await?;
         if matches!(&next, Value::BulkString(next) if next == b"0") {
-            return Ok(());
+            return Ok(moved);
         }
         cursor = next;
     }
+}
+
+async fn remove_page(
+    link: &Link,
+    live: &Live,
+    keys: Vec<String>,
+    removal: Removal,
+    moved: &mut Vec<String>,
+) -> Result<()> {
+    if keys.is_empty() {
+        return Ok(());
+    }
+    if removal == Removal::OfAll && !link.place.is_in_cluster() {
+        let answer = link.send(live, &unlink(&keys), link.deadline()).await?;
+        return link.accepted(live, answer).map(drop);
+    }
+    // A command for each key: in a cluster they are in different slots.
+    let mut commands = Pipeline::new();
+    for (number, key) in keys.iter().enumerate() {
+        commands.add_command(match removal {
+            Removal::OfAll => unlink(std::slice::from_ref(key)),
+            // The first makes the script known to a server that has forgotten it.
+            Removal::OfOlderThan(time) if number == 0 => {
+                link.scripts.remove_older(key, time).by_code()
+            }
+            Removal::OfOlderThan(time) => link.scripts.remove_older(key, time).by_digest(),
+        });
+    }
+    let answers = link.send_all(live, &commands, link.deadline()).await?;
+    for (key, answer) in keys.into_iter().zip(answers) {
+        match answer {
+            answer if link.place.is_in_cluster() && is_redirection(&answer) => moved.push(key),
+            answer => link.accepted(live, answer).map(drop)?,
+        }
+    }
+    Ok(())
+}
+
+fn unlink(keys: &[String]) -> Cmd {
+    let mut unlink = redis::cmd("UNLINK");
+    for key in keys {
+        unlink.arg(key);
+    }
+    unlink
 }
 
 /// The text with all that means something in a pattern made to mean itself.

@@ -1,11 +1,23 @@
+use std::fmt;
+use std::path::PathBuf;
 use std::time::Duration;
 
-use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo};
+use redis::RedisConnectionInfo;
 use smol_str::SmolStr;
+
+#[cfg(feature = "tls")]
+use crate::tls::Tls;
 
 /// What a store has been built with.
 pub(crate) struct Settings {
-    pub(crate) server: ConnectionInfo,
+    pub(crate) servers: Servers,
+    /// User, password and database, on every server.
+    pub(crate) login: RedisConnectionInfo,
+    #[cfg(feature = "sentinel")]
+    pub(crate) sentinel_login: RedisConnectionInfo,
+    /// How connections are encrypted, if they are.
+    #[cfg(feature = "tls")]
+    pub(crate) tls: Option<Tls>,
     /// The service's name and a colon, which every key begins with.
     pub(crate) prefix: SmolStr,
     pub(crate) operation_timeout: Duration,
@@ -24,11 +36,34 @@ pub(crate) struct Settings {
     pub(crate) bare: bool,
 }
 
+/// Which servers there are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Servers {
+    One(Address),
+    /// Some of the nodes, of which the others are learnt.
+    #[cfg(feature = "cluster")]
+    Cluster(Vec<Address>),
+    /// Sentinels, and the name by which they know the server.
+    #[cfg(feature = "sentinel")]
+    Sentinels(Vec<Address>, String),
+}
+
+/// Where a server is.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Address {
+    Tcp(SmolStr, u16),
+    Unix(PathBuf),
+}
+
 impl Settings {
     pub(crate) fn new(prefix: SmolStr) -> Self {
-        let local = ConnectionAddr::Tcp("127.0.0.1".to_owned(), 6379).into_connection_info();
         Self {
-            server: local.expect("an address alone is always valid"),
+            servers: Servers::One(Address::Tcp("127.0.0.1".into(), 6379)),
+            login: RedisConnectionInfo::default(),
+            #[cfg(feature = "sentinel")]
+            sentinel_login: RedisConnectionInfo::default(),
+            #[cfg(feature = "tls")]
+            tls: None,
             prefix,
             operation_timeout: Duration::from_millis(250),
             connect_timeout: Duration::from_secs(1),
@@ -48,5 +83,41 @@ impl Settings {
         let (least, most) = self.reconnect;
         let ceiling = least.saturating_mul(1 << failures.min(16)).min(most);
         ceiling.mul_f64(fastrand::f64())
+    }
+}
+
+impl fmt::Display for Servers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::One(address) => address.fmt(f),
+            #[cfg(feature = "cluster")]
+            Self::Cluster(seeds) => list(f, seeds),
+            #[cfg(feature = "sentinel")]
+            Self::Sentinels(sentinels, name) => {
+                list(f, sentinels)?;
+                write!(f, "/{name}")
+            }
+        }
+    }
+}
+
+#[cfg(any(feature = "cluster", feature = "sentinel"))]
+fn list(f: &mut fmt::Formatter<'_>, addresses: &[Address]) -> fmt::Result {
+    for (number, address) in addresses.iter().enumerate() {
+        if number > 0 {
+            f.write_str(",")?;
+        }
+        fmt::Display::fmt(address, f)?;
+    }
+    Ok(())
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(host, port) if host.contains(':') => write!(f, "[{host}]:{port}"),
+            Self::Tcp(host, port) => write!(f, "{host}:{port}"),
+            Self::Unix(path) => path.display().fmt(f),
+        }
     }
 }

@@ -60,8 +60,9 @@ pub(crate) fn read(mut bytes: Bytes, now: u64) -> Slot {
     };
     Slot::Entry(
         Entry::new(value, left(fresh_until, now), left(usable_until, now))
+            .with_staleness(Duration::from_micros(now.saturating_sub(fresh_until)))
             .with_load_time(load_time)
-            .with_version(Version::new(long(16))),
+            .with_version(version(long(16))),
     )
 }
 
@@ -87,15 +88,23 @@ pub(crate) struct Fixed {
     version: u64,
 }
 
+/// The version of an entry is the second half of what the slot has; the first says when it was written.
+fn version(number: u64) -> Version {
+    Version::new(number & u64::from(u32::MAX))
+}
+
 impl Fixed {
-    /// With a version of its own.
+    /// With a version of its own, unless it has been given one.
     pub(crate) fn new(value: Option<&Bytes>, options: &SetOptions) -> Self {
         let micros = options.load_time().duration().map_or(0, |time| time.as_micros());
         Self {
             flags: if value.is_some() { ENTRY } else { ENTRY | NEGATIVE },
             load_time: u32::try_from(micros).unwrap_or(u32::MAX),
             length: value.map_or(0, |value| u32::try_from(value.len()).unwrap_or(u32::MAX)),
-            version: fastrand::u64(1..),
+            version: match options.version().map(|given| version(given.get())) {
+                Some(version) if version != Version::UNKNOWN => version.get(),
+                _ => fastrand::u32(1..).into(),
+            },
         }
     }
 

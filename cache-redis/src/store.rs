@@ -8,11 +8,10 @@ use cache_core::{
     CacheStore, Capabilities, Claim, ClaimOptions, Entry, Fill, Lease, Result, SetOptions,
 };
 
+use crate::RedisBuilder;
 use crate::inner::Inner;
-use crate::link::Pending;
-use crate::{RedisBuilder, prefix};
 
-/// A store of bytes on a Redis server.
+/// A store of bytes on a Redis server, or a cluster of them.
 ///
 /// Wrap it in [`Encoded`](cache_core::Encoded) for a store of values. A clone is a handle to the same
 /// connection, so one store serves many types of value:
@@ -51,17 +50,15 @@ impl RedisStore {
         RedisBuilder::new(service)
     }
 
-    /// Whether there is a connection. If not, the reason is the error of every operation.
+    /// Whether every server is connected. If not, the reason is the error of every operation.
     #[must_use]
     pub fn is_connected(&self) -> bool {
-        self.0.links.iter().all(|link| link.live().is_ok())
+        self.0.is_connected()
     }
 
     /// Waits until there is a connection.
     pub async fn connected(&self) {
-        for link in &self.0.links {
-            link.connected().await;
-        }
+        self.0.connected().await;
     }
 
     /// How many slots could not be read, by this handle and its clones: foreign, damaged, or of a newer
@@ -112,13 +109,7 @@ impl CacheStore for RedisStore {
     }
 
     async fn remove_prefix(&self, prefix: &str) -> Result<()> {
-        let full = self.0.full(prefix);
-        let removed = async {
-            let link = &self.0.links[0];
-            prefix::remove(link, &*link.live()?, &full).await
-        };
-        let removed = removed.await;
-        self.0.keep_if_unsent(removed, || Pending::RemovePrefix(full))
+        self.0.remove_prefix(prefix).await
     }
 
     async fn clear(&self) -> Result<()> {
@@ -150,7 +141,7 @@ impl CacheStore for RedisStore {
 impl fmt::Debug for RedisStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RedisStore")
-            .field("server", &self.0.settings.server.addr().to_string())
+            .field("servers", &format_args!("{}", self.0.settings.servers))
             .field("prefix", &self.0.settings.prefix)
             .field("connected", &self.is_connected())
             .field("pending", &self.pending())

@@ -4,30 +4,43 @@
 //! it is there, or the answer is an error at once.
 
 mod clock;
+mod dial;
 mod handshake;
 mod pending;
+mod place;
+mod replay;
 mod supervisor;
 
 use std::future::Future;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use cache_core::{Error, ErrorKind, Result};
-use redis::aio::MultiplexedConnection;
 use redis::{Cmd, Pipeline, RedisError, RedisResult, ServerErrorKind, Value};
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::{Instant, timeout_at};
 
 pub(crate) use clock::ServerClock;
-pub(crate) use pending::{Backlog, Pending};
+pub(crate) use dial::{Dialled, dial};
+pub(crate) use pending::{Backlog, Kept, Pending};
+pub(crate) use place::Place;
 
-use crate::error::failure;
+use crate::error::{failure, failure_in_cluster};
 use crate::gather::Gather;
-use crate::scripts::{Call, Scripts};
+use crate::scripts::Scripts;
 use crate::settings::Settings;
 
 /// So many calls in a row without an answer in time, and the connection is given up.
 const TIMEOUTS: u32 = 16;
+
+/// What all links of a store share.
+#[derive(Clone)]
+pub(crate) struct Shared {
+    pub(crate) settings: Arc<Settings>,
+    pub(crate) scripts: Arc<Scripts>,
+    pub(crate) backlog: Arc<Backlog>,
+    pub(crate) in_flight: Arc<Semaphore>,
+}
 
 /// A connection, or the reason why there is none.
 pub(crate) struct Link {
@@ -35,7 +48,11 @@ pub(crate) struct Link {
     pub(crate) scripts: Arc<Scripts>,
     pub(crate) backlog: Arc<Backlog>,
     in_flight: Arc<Semaphore>,
+    /// Where the server is.
+    pub(crate) place: Place,
     state: watch::Sender<State>,
+    /// The clock of the newest connection, which goes on when that has ended.
+    clock: Mutex<Option<Arc<ServerClock>>>,
     /// Wakes the supervisor.
     alarm: Notify,
 }
@@ -47,8 +64,8 @@ enum State {
 
 /// A connection that has been made; not the same one after a reconnect.
 pub(crate) struct Live {
-    connection: MultiplexedConnection,
-    pub(crate) clock: ServerClock,
+    dialled: Dialled,
+    pub(crate) clock: Arc<ServerClock>,
     pub(crate) gather: Gather,
     /// Calls in a row that had no answer in time.
     timeouts: AtomicU32,
@@ -57,19 +74,16 @@ pub(crate) struct Live {
 }
 
 impl Link {
-    pub(crate) fn new(
-        settings: Arc<Settings>,
-        scripts: Arc<Scripts>,
-        backlog: Arc<Backlog>,
-        in_flight: Arc<Semaphore>,
-    ) -> Arc<Self> {
+    pub(crate) fn new(shared: Shared, place: Place) -> Arc<Self> {
         let none = Error::with_cause(ErrorKind::Unavailable, "not yet connected");
         Arc::new(Self {
-            settings,
-            scripts,
-            backlog,
-            in_flight,
+            settings: shared.settings,
+            scripts: shared.scripts,
+            backlog: shared.backlog,
+            in_flight: shared.in_flight,
+            place,
             state: watch::Sender::new(State::Down(none)),
+            clock: Mutex::new(None),
             alarm: Notify::new(),
         })
     }
@@ -105,32 +119,31 @@ impl Link {
         command: &Cmd,
         deadline: Instant,
     ) -> Result<Value> {
-        let mut connection = live.connection.clone();
+        let mut connection = live.dialled.connection.clone();
         self.bounded(live, deadline, async move { connection.send_packed_command(command).await })
             .await
     }
 
     /// Sends many commands together, and returns their answers.
-    pub(crate) async fn send_all(&self, live: &Live, commands: &Pipeline) -> Result<Vec<Value>> {
-        let mut connection = live.connection.clone();
+    pub(crate) async fn send_all(
+        &self,
+        live: &Live,
+        commands: &Pipeline,
+        deadline: Instant,
+    ) -> Result<Vec<Value>> {
+        let mut connection = live.dialled.connection.clone();
         let count = commands.len();
-        let values = self.bounded(live, self.deadline(), async move {
+        let values = self.bounded(live, deadline, async move {
             connection.send_packed_commands(commands, 0, count).await
         });
         let values = values.await?;
         if values.len() == count { Ok(values) } else { Err(crate::error::unexpected()) }
     }
 
-    /// Runs a script, by its code if the server does not know it any more.
-    pub(crate) async fn run(&self, live: &Live, call: &Call<'_>) -> Result<Value> {
-        let deadline = self.deadline();
-        let value = self.send(live, &call.by_digest(), deadline).await?;
-        let value = if is_no_script(&value) {
-            self.send(live, &call.by_code(), deadline).await?
-        } else {
-            value
-        };
-        self.accepted(live, value)
+    /// The server's time, as far as it is known without a connection; the end of time if it is not.
+    pub(crate) fn server_time(&self) -> u64 {
+        let clock = self.clock.lock().unwrap_or_else(PoisonError::into_inner);
+        clock.as_ref().map_or(u64::MAX, |clock| clock.now())
     }
 
     /// The answer, unless it is an error.
@@ -171,7 +184,15 @@ impl Link {
 
     /// Judges an error, and gives the connection up if it has to be.
     pub(crate) fn failed(&self, live: &Live, error: &RedisError) -> Error {
-        let failure = failure(error);
+        let failure = if self.place.is_in_cluster() {
+            if matches!(error.code(), Some("CLUSTERDOWN" | "TRYAGAIN" | "MASTERDOWN" | "READONLY"))
+            {
+                self.place.doubt();
+            }
+            failure_in_cluster(error)
+        } else {
+            failure(error)
+        };
         if failure.lost {
             self.lose(live, &failure.error);
         }
@@ -200,6 +221,7 @@ impl Link {
         });
         if lost {
             self.alarm.notify_one();
+            self.place.doubt();
         }
     }
 }
@@ -207,4 +229,10 @@ impl Link {
 /// Whether the server does not know a script.
 pub(crate) fn is_no_script(value: &Value) -> bool {
     matches!(value, Value::ServerError(error) if error.kind() == Some(ServerErrorKind::NoScript))
+}
+
+/// Whether a node of a cluster says that a key is somewhere else.
+pub(crate) fn is_redirection(value: &Value) -> bool {
+    use ServerErrorKind::{Ask, Moved};
+    matches!(value, Value::ServerError(error) if matches!(error.kind(), Some(Moved | Ask)))
 }

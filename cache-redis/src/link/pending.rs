@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use smol_str::SmolStr;
 
@@ -15,7 +16,22 @@ pub(crate) enum Pending {
     RemovePrefix(SmolStr),
     /// End a lease that was perhaps granted.
     Release(SmolStr, u64),
+    /// Invalidate a tag.
+    Invalidate { log: SmolStr, mark: SmolStr, tag: SmolStr },
 }
+
+/// Something pending, and when it came.
+#[derive(Clone, Debug)]
+pub(crate) struct Kept {
+    pub(crate) what: Pending,
+    since: Instant,
+    /// The server's time then, as far as it was known; the end of time if it was not.
+    server: u64,
+}
+
+/// How exactly a clock is known, for a start: an entry that was written later than this after an
+/// invalidation is known to be newer.
+const MARGIN: Duration = Duration::from_secs(1);
 
 /// The pending invalidations in their order: bounded, and of each key only the newest.
 pub(crate) struct Backlog {
@@ -27,7 +43,7 @@ pub(crate) struct Backlog {
 
 #[derive(Default)]
 struct Inner {
-    by_order: BTreeMap<u64, Pending>,
+    by_order: BTreeMap<u64, Kept>,
     by_key: HashMap<(bool, SmolStr), u64>,
     count: u64,
 }
@@ -37,7 +53,8 @@ impl Backlog {
         Self { inner: Mutex::default(), most, everything }
     }
 
-    pub(crate) fn add(&self, pending: Pending) {
+    /// Adds what comes now, at this time of the server's.
+    pub(crate) fn add(&self, pending: Pending, server: u64) {
         let mut inner = self.lock();
         let key = pending.key();
         if let Pending::Release(..) = pending
@@ -50,26 +67,37 @@ impl Backlog {
         if let Some(old) = inner.by_key.remove(&key) {
             inner.by_order.remove(&old);
         }
-        inner.push(pending);
+        inner.push(pending, server);
         if inner.by_order.len() > self.most {
             inner.by_order.clear();
             inner.by_key.clear();
-            inner.push(Pending::RemovePrefix(self.everything.clone()));
+            inner.push(Pending::RemovePrefix(self.everything.clone()), server);
         }
     }
 
-    /// The oldest ones, with their numbers, at most so many.
-    pub(crate) fn oldest(&self, most: usize) -> Vec<(u64, Pending)> {
+    /// The oldest ones of those that are `wanted`, with their numbers, at most so many, and none up to
+    /// the number `after`.
+    pub(crate) fn oldest(
+        &self,
+        after: u64,
+        most: usize,
+        wanted: impl Fn(&Pending) -> bool,
+    ) -> Vec<(u64, Kept)> {
         let inner = self.lock();
-        let oldest = inner.by_order.iter().take(most);
-        oldest.map(|(order, pending)| (*order, pending.clone())).collect()
+        let wanted = inner.by_order.range(after + 1..).filter(|(_, kept)| wanted(&kept.what));
+        wanted.take(most).map(|(order, kept)| (*order, kept.clone())).collect()
+    }
+
+    /// The removals by prefix.
+    pub(crate) fn prefixes(&self) -> Vec<(u64, Kept)> {
+        self.oldest(0, usize::MAX, |pending| matches!(pending, Pending::RemovePrefix(_)))
     }
 
     /// Forgets one that has been done, unless it has been replaced meanwhile.
     pub(crate) fn done(&self, order: u64) {
         let mut inner = self.lock();
-        if let Some(pending) = inner.by_order.remove(&order) {
-            inner.by_key.remove(&pending.key());
+        if let Some(kept) = inner.by_order.remove(&order) {
+            inner.by_key.remove(&kept.what.key());
         }
     }
 
@@ -84,17 +112,33 @@ impl Backlog {
 }
 
 impl Inner {
-    fn push(&mut self, pending: Pending) {
+    fn push(&mut self, what: Pending, server: u64) {
         self.count += 1;
-        self.by_key.insert(pending.key(), self.count);
-        self.by_order.insert(self.count, pending);
+        self.by_key.insert(what.key(), self.count);
+        self.by_order.insert(self.count, Kept { what, since: Instant::now(), server });
+    }
+}
+
+impl Kept {
+    /// The server's time after which an entry was written later than this came; nothing if that can't be
+    /// told. `at` is what the server's clock, as it is known now, says of a moment.
+    ///
+    /// The server may be another one than it was, with another clock, and entries may carry the times
+    /// of either. So the later one counts, and what local clocks lose in the meantime.
+    pub(crate) fn newer_than(&self, at: impl Fn(Instant) -> u64) -> Option<u64> {
+        let margin = (MARGIN + self.since.elapsed() / 1000).as_micros();
+        let margin = u64::try_from(margin).unwrap_or(u64::MAX);
+        let time = self.server.max(at(self.since)).saturating_add(margin);
+        (time < u64::MAX).then_some(time)
     }
 }
 
 impl Pending {
     fn key(&self) -> (bool, SmolStr) {
         match self {
-            Self::Remove(key) | Self::Release(key, _) => (false, key.clone()),
+            Self::Remove(key) | Self::Release(key, _) | Self::Invalidate { mark: key, .. } => {
+                (false, key.clone())
+            }
             Self::RemovePrefix(prefix) => (true, prefix.clone()),
         }
     }
@@ -109,15 +153,15 @@ mod tests {
     }
 
     fn all(backlog: &Backlog) -> Vec<Pending> {
-        let oldest = backlog.oldest(usize::MAX).into_iter();
-        oldest.map(|(_, pending)| pending).collect()
+        let oldest = backlog.oldest(0, usize::MAX, |_| true).into_iter();
+        oldest.map(|(_, kept)| kept.what).collect()
     }
 
     #[test]
     fn the_newest_of_a_key_is_kept_in_its_place() {
         let backlog = Backlog::new(10, "s:".into());
         for key in ["a", "b", "a", "c"] {
-            backlog.add(remove(key));
+            backlog.add(remove(key), 0);
         }
         assert_eq!(all(&backlog), ["b", "a", "c"].map(remove));
     }
@@ -126,29 +170,44 @@ mod tests {
     fn too_many_become_the_removal_of_everything() {
         let backlog = Backlog::new(2, "s:".into());
         for key in ["a", "b", "c"] {
-            backlog.add(remove(key));
+            backlog.add(remove(key), 0);
         }
         assert_eq!(all(&backlog), [Pending::RemovePrefix("s:".into())]);
-        backlog.add(remove("d"));
+        backlog.add(remove("d"), 0);
         assert_eq!(backlog.len(), 2);
     }
 
     #[test]
     fn a_release_does_not_replace_a_removal() {
         let backlog = Backlog::new(10, "s:".into());
-        backlog.add(Pending::Release("a".into(), 1));
-        backlog.add(remove("a"));
-        backlog.add(Pending::Release("a".into(), 2));
+        backlog.add(Pending::Release("a".into(), 1), 0);
+        backlog.add(remove("a"), 0);
+        backlog.add(Pending::Release("a".into(), 2), 0);
         assert_eq!(all(&backlog), [remove("a")]);
     }
 
     #[test]
     fn one_that_was_added_again_meanwhile_is_not_done() {
         let backlog = Backlog::new(10, "s:".into());
-        backlog.add(remove("a"));
-        let order = backlog.oldest(1)[0].0;
-        backlog.add(remove("a"));
+        backlog.add(remove("a"), 0);
+        let order = backlog.oldest(0, 1, |_| true)[0].0;
+        backlog.add(remove("a"), 0);
         backlog.done(order);
         assert_eq!(backlog.len(), 1);
+    }
+
+    #[test]
+    fn what_is_newer_can_be_told_by_the_later_of_two_clocks() {
+        const SECOND: u64 = 1_000_000;
+        let newer_than = |then, now| {
+            let backlog = Backlog::new(10, "s:".into());
+            backlog.add(remove("a"), then);
+            backlog.oldest(0, 1, |_| true)[0].1.newer_than(|_| now)
+        };
+        for (then, now) in [(100, 90), (90, 100)] {
+            let time = newer_than(then * SECOND, now * SECOND).expect("it can be told");
+            assert!((101 * SECOND..102 * SECOND).contains(&time), "{time}");
+        }
+        assert_eq!(newer_than(u64::MAX, 100 * SECOND), None, "the clock was not known");
     }
 }

@@ -1,17 +1,12 @@
 //! Keeps a link connected.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 
 use cache_core::{Error, ErrorKind, Result};
-use redis::Pipeline;
 use tokio::time::{sleep, timeout};
 
-use super::{Link, Live, Pending, State};
-use crate::prefix;
-
-/// So many pending invalidations are sent together.
-const TOGETHER: usize = 256;
+use super::{Link, Live, State};
 
 impl Link {
     /// Connects for the first time.
@@ -36,6 +31,7 @@ impl Link {
                 Ok(live) => self.publish(live),
                 Err(error) => {
                     self.state.send_replace(State::Down(error));
+                    self.place.doubt();
                 }
             }
         }
@@ -44,11 +40,15 @@ impl Link {
     /// Connects, and does what is pending before anybody reads.
     async fn reconnect(self: &Arc<Self>) -> Result<Arc<Live>> {
         let live = self.connect().await?;
-        self.do_pending(&live).await?;
+        self.do_pending(&live, &|key| self.place.serves(key)).await?;
+        if self.place.is_in_cluster() {
+            self.do_prefixes(&live).await?;
+        }
         Ok(live)
     }
 
     fn publish(&self, live: Arc<Live>) {
+        *self.clock.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&live.clock));
         self.state.send_replace(State::Up(live));
     }
 
@@ -70,7 +70,7 @@ impl Link {
                 return error;
             }
             // What can't be sent now is tried again with the next probe.
-            let _ = self.do_pending(live).await;
+            let _ = self.do_pending(live, &|key| self.place.serves(key)).await;
         }
     }
 
@@ -80,46 +80,5 @@ impl Link {
         answer.unwrap_or_else(|_| {
             Err(Error::with_cause(ErrorKind::Unavailable, "the server does not answer"))
         })
-    }
-
-    /// Does what could not be done before, in its order.
-    async fn do_pending(&self, live: &Live) -> Result<()> {
-        loop {
-            let mut pending = self.backlog.oldest(TOGETHER);
-            // A prefix takes many commands, so it goes by itself.
-            let singles =
-                pending.iter().take_while(|(_, one)| !matches!(one, Pending::RemovePrefix(_)));
-            match singles.count() {
-                0 => {}
-                singles => pending.truncate(singles),
-            }
-            let Some((_, first)) = pending.first() else {
-                return Ok(());
-            };
-            if let Pending::RemovePrefix(prefix) = first {
-                let prefix = prefix.clone();
-                pending.truncate(1);
-                prefix::remove(self, live, &prefix).await?;
-            } else {
-                let mut commands = Pipeline::new();
-                for (_, pending) in &pending {
-                    match pending {
-                        Pending::Remove(key) => {
-                            commands.cmd("UNLINK").arg(key.as_str());
-                        }
-                        Pending::Release(key, token) => {
-                            commands.add_command(self.scripts.release(key, *token).by_code());
-                        }
-                        Pending::RemovePrefix(_) => {}
-                    }
-                }
-                for answer in self.send_all(live, &commands).await? {
-                    self.accepted(live, answer)?;
-                }
-            }
-            for (order, _) in pending {
-                self.backlog.done(order);
-            }
-        }
     }
 }

@@ -1,6 +1,6 @@
 -- token, life in microseconds, life in milliseconds, version that was seen
 local s = slot()
-if s and s.entry and s.version ~= ARGV[4] then
+if s and s.entry and string.sub(s.version, 5) ~= string.sub(ARGV[4], 5) then
   return {1, now, redis.call('GET', key)}
 end
 if s and s.leased > now then

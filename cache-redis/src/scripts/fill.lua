@@ -1,6 +1,6 @@
 -- token, and then as in set
 local s = slot()
-if s and s.entry and s.version == string.sub(ARGV[2], 17, 24) then
+if s and s.entry and string.sub(s.version, 5) == string.sub(ARGV[2], 21, 24) then
   return 1
 end
 if not s or s.token ~= ARGV[1] or s.leased <= now then

@@ -1,9 +1,11 @@
-//! The Lua scripts. Each touches one key, so they work in a cluster as well.
+//! The Lua scripts. Each touches one key, or keys of one slot, so they work in a cluster as well.
 
 use bytes::Bytes;
 use cache_core::{ClaimOptions, Lease, SetOptions};
 use redis::{Cmd, Script};
+use smol_str::SmolStr;
 
+use crate::marks::MarkScripts;
 use crate::slot::{Ends, Fixed, lease_life};
 
 /// The scripts with their digests.
@@ -12,23 +14,26 @@ pub(crate) struct Scripts {
     claim: Text,
     fill: Text,
     release: Text,
+    pub(crate) marks: MarkScripts,
+    remove_older: Text,
 }
 
 /// A script that is ready to be sent.
 pub(crate) struct Call<'a> {
     text: &'a Text,
     key: &'a str,
-    arguments: Vec<Argument>,
+    more_keys: &'a [SmolStr],
+    arguments: Vec<Argument<'a>>,
 }
 
-struct Text {
+pub(crate) struct Text {
     code: String,
     digest: String,
 }
 
-enum Argument {
+enum Argument<'a> {
     Small(Vec<u8>),
-    Payload(Bytes),
+    Payload(&'a [u8]),
 }
 
 impl Scripts {
@@ -38,19 +43,22 @@ impl Scripts {
             claim: Text::new(include_str!("claim.lua")),
             fill: Text::new(include_str!("fill.lua")),
             release: Text::new(include_str!("release.lua")),
+            marks: MarkScripts::new(),
+            remove_older: Text::new(include_str!("remove_older.lua")),
         }
     }
 
     /// The code of each.
-    pub(crate) fn codes(&self) -> [&str; 4] {
-        [&self.set, &self.claim, &self.fill, &self.release].map(|text| text.code.as_str())
+    pub(crate) fn codes(&self) -> [&str; 5] {
+        [&self.set, &self.claim, &self.fill, &self.release, &self.remove_older]
+            .map(|text| text.code.as_str())
     }
 
     /// A write that does nothing once the server's time is later than this.
     pub(crate) fn set<'a>(
         &'a self,
         key: &'a str,
-        value: Option<Bytes>,
+        value: Option<&'a Bytes>,
         options: &SetOptions,
         not_after: u64,
     ) -> Call<'a> {
@@ -77,7 +85,7 @@ impl Scripts {
         &'a self,
         key: &'a str,
         lease: &Lease,
-        value: Option<Bytes>,
+        value: Option<&'a Bytes>,
         options: &SetOptions,
     ) -> Call<'a> {
         Call::new(&self.fill, key).token(lease.token()).entry(value, options)
@@ -86,22 +94,37 @@ impl Scripts {
     pub(crate) fn release<'a>(&'a self, key: &'a str, token: u64) -> Call<'a> {
         Call::new(&self.release, key).token(token)
     }
+
+    /// Removes what is under a key, unless it is known to have been written after this time of the server.
+    pub(crate) fn remove_older<'a>(&'a self, key: &'a str, time: u64) -> Call<'a> {
+        Call::new(&self.remove_older, key).small(time.to_string())
+    }
 }
 
 impl Text {
     fn new(code: &str) -> Self {
-        let code = format!("{}\n{code}", include_str!("prelude.lua"));
+        Self::of(include_str!("prelude.lua"), code)
+    }
+
+    pub(crate) fn of(prelude: &str, code: &str) -> Self {
+        let code = format!("{prelude}\n{code}");
         let digest = Script::new(&code).get_hash().to_owned();
         Self { code, digest }
     }
 }
 
 impl<'a> Call<'a> {
-    fn new(text: &'a Text, key: &'a str) -> Self {
-        Self { text, key, arguments: Vec::with_capacity(6) }
+    pub(crate) fn new(text: &'a Text, key: &'a str) -> Self {
+        Self { text, key, more_keys: &[], arguments: Vec::with_capacity(6) }
     }
 
-    fn small(mut self, argument: impl Into<Vec<u8>>) -> Self {
+    /// With further keys, of the same slot.
+    pub(crate) fn and_keys(mut self, keys: &'a [SmolStr]) -> Self {
+        self.more_keys = keys;
+        self
+    }
+
+    pub(crate) fn small(mut self, argument: impl Into<Vec<u8>>) -> Self {
         self.arguments.push(Argument::Small(argument.into()));
         self
     }
@@ -110,14 +133,14 @@ impl<'a> Call<'a> {
         self.small(token.to_be_bytes())
     }
 
-    fn entry(mut self, value: Option<Bytes>, options: &SetOptions) -> Self {
+    fn entry(mut self, value: Option<&'a Bytes>, options: &SetOptions) -> Self {
         let ends = Ends::of(options);
         self = self
-            .small(Fixed::new(value.as_ref(), options).bytes())
+            .small(Fixed::new(value, options).bytes())
             .small(ends.fresh.map_or_else(String::new, |life| life.micros.to_string()))
             .small(ends.usable.map_or_else(String::new, |life| life.micros.to_string()))
             .small(ends.usable.map_or_else(String::new, |life| life.millis().to_string()));
-        self.arguments.push(Argument::Payload(value.unwrap_or_default()));
+        self.arguments.push(Argument::Payload(value.map_or(&[], |value| value)));
         self
     }
 
@@ -133,11 +156,14 @@ impl<'a> Call<'a> {
 
     fn command(&self, name: &str, script: &str) -> Cmd {
         let mut command = redis::cmd(name);
-        command.arg(script).arg(1).arg(self.key);
+        command.arg(script).arg(1 + self.more_keys.len()).arg(self.key);
+        for key in self.more_keys {
+            command.arg(key.as_str());
+        }
         for argument in &self.arguments {
             match argument {
                 Argument::Small(bytes) => command.arg(&bytes[..]),
-                Argument::Payload(bytes) => command.arg(&bytes[..]),
+                Argument::Payload(bytes) => command.arg(*bytes),
             };
         }
         command

@@ -47,9 +47,15 @@ local function ending(life)
   return life == '' and NEVER or struct.pack('>I8', now + life)
 end
 
+-- A version begins with when the entry was written, in steps of 2^20 microseconds.
+local function written(version)
+  return struct.unpack('>I4', version) * 1048576
+end
+
 -- Writes an entry and its expiry, whatever was there before.
 local function store(fixed, fresh, usable, px, payload)
-  local bytes = sealed(fixed .. ending(fresh) .. ending(usable) .. NO_LEASE) .. payload
+  local version = struct.pack('>I4', math.floor(now / 1048576)) .. string.sub(fixed, 21, 24)
+  local bytes = sealed(string.sub(fixed, 1, 16) .. version .. ending(fresh) .. ending(usable) .. NO_LEASE) .. payload
   if px == '' then
     redis.call('SET', key, bytes)
   else

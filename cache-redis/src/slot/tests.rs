@@ -38,7 +38,7 @@ fn a_slot_of_format_1_is_read_as_it_was_written() {
     assert_eq!(value.fresh_for(), Duration::from_secs(60));
     assert_eq!(value.usable_for(), Duration::from_secs(90));
     assert_eq!(value.load_time(), Duration::from_micros(1234).into());
-    assert_eq!(value.version(), Version::new(0x0102_0304_0506_0708));
+    assert_eq!(value.version(), Version::new(0x0506_0708));
 
     let refreshed = entry("refreshed.hex", NOW);
     assert_eq!(refreshed, value, "a lease does not change the entry");
@@ -57,6 +57,10 @@ fn an_entry_ends_by_the_servers_time_and_no_other() {
     let stale = entry("value.hex", NOW + 60 * SECOND);
     assert!(!stale.is_fresh());
     assert_eq!(stale.usable_for(), Duration::from_secs(30));
+    assert_eq!(stale.staleness(), Duration::ZERO);
+    let staler = entry("value.hex", NOW + 70 * SECOND);
+    assert_eq!(staler.staleness(), Duration::from_secs(10));
+    assert_eq!(staler.usable_for(), Duration::from_secs(20));
     assert_eq!(read(golden("value.hex"), NOW + 90 * SECOND), Slot::Empty);
     assert!(entry("negative.hex", u64::MAX - 1).is_fresh());
 }

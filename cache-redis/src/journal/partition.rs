@@ -1,0 +1,243 @@
+//! A process's part in a partition: it waits for the lease, takes over what the owner before has left, and then takes what
+//! comes.
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use cache_core::{CacheKey, Result, Seq, Write};
+use futures_util::future::{Either, select};
+use redis::{Cmd, Value};
+use smol_str::SmolStr;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::{Partition, Shared, row, unsigned};
+use crate::error::{failure, unexpected};
+use crate::link::Dialled;
+
+/// All owners of a partition go by the same name: there is one at a time.
+const CONSUMER: &[u8] = b"owner";
+
+/// So many writes are taken together.
+const TOGETHER: usize = 500;
+
+/// How long the server holds a read that waits, at most.
+const BLOCK: Duration = Duration::from_secs(1);
+
+/// How long to wait before asking again for what others have, or what has failed.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// A partition that this process owns.
+struct Owned {
+    token: u64,
+    /// The lease lives at least until then.
+    until: Instant,
+    /// The highest number in the backlog.
+    seen: u64,
+    /// What was given out, and perhaps got lost on the way, has to be asked for again.
+    in_doubt: bool,
+    waiting: Option<Dialled>,
+}
+
+impl<K, V> Shared<K, V>
+where
+    K: CacheKey + Clone + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+{
+    /// Owns the partition whenever nobody else does, until the journal is closed.
+    pub(super) async fn serve(self: Arc<Self>, index: usize, mut closing: watch::Receiver<bool>) {
+        let partition = &self.partitions[index];
+        loop {
+            let own = async {
+                let mut owned = self.acquire(partition).await;
+                self.work(partition, &mut owned).await;
+            };
+            let closed = async {
+                let _ = closing.wait_for(|closing| *closing).await;
+            };
+            let closed = matches!(select(pin!(own), pin!(closed)).await, Either::Right(_));
+            let token = partition.token.swap(0, Ordering::AcqRel);
+            // Whoever is the next owner makes them.
+            let flying = self.backlog.forget(|write| self.index_of(&write.key.key()) == index);
+            if closed {
+                // What is being written right now must not land after the next owner's newer writes: it has until the
+                // end of the lease.
+                if flying == 0 {
+                    let _ = self.lease(partition, "release", token).await;
+                }
+                return;
+            }
+        }
+    }
+
+    async fn acquire(&self, partition: &Partition) -> Owned {
+        loop {
+            let asked = Instant::now();
+            let pause = match self.lease(partition, "acquire", 0).await {
+                Ok((true, token)) => {
+                    return Owned {
+                        token,
+                        until: asked + self.options.lease,
+                        seen: 0,
+                        in_doubt: true,
+                        waiting: None,
+                    };
+                }
+                Ok((false, left)) => Duration::from_millis(left + 1),
+                Err(_) => PAUSE,
+            };
+            // Jittered, so that those who wait do not ask in step.
+            sleep(pause.min(PAUSE).mul_f64(0.5 + fastrand::f64() / 2.0)).await;
+        }
+    }
+
+    /// Takes what there is, until the lease is lost.
+    async fn work(&self, partition: &Partition, owned: &mut Owned) {
+        partition.token.store(owned.token, Ordering::Release);
+        let third = self.options.lease / 3;
+        let mut renew_at = Instant::now() + third;
+        loop {
+            if Instant::now() >= renew_at {
+                let asked = Instant::now();
+                match self.lease(partition, "renew", owned.token).await {
+                    Ok((true, _)) => owned.until = asked + self.options.lease,
+                    Ok((false, _)) => return,
+                    Err(_) => {}
+                }
+                renew_at = asked + third;
+            }
+            if Instant::now() >= owned.until {
+                return;
+            }
+            match self.fetch(partition, owned).await {
+                Ok(true) => {}
+                Ok(false) => return,
+                Err(_) => {
+                    owned.in_doubt = true;
+                    sleep(PAUSE.min(third)).await;
+                    continue;
+                }
+            }
+            let wait = renew_at.saturating_duration_since(Instant::now()).min(BLOCK);
+            self.wait_for_news(partition, owned, wait.max(Duration::from_millis(1))).await;
+        }
+    }
+
+    /// Asks for the lease, renews it, or gives it back. Whether it is ours, and the token, or how long it is not.
+    async fn lease(&self, partition: &Partition, what: &str, token: u64) -> Result<(bool, u64)> {
+        let (token, life) = (token.to_string(), self.options.lease.as_millis().to_string());
+        let arguments = [what.as_bytes(), token.as_bytes(), life.as_bytes()];
+        let answer = self.scripts.lease.run(&self.inner, &partition.keys, &arguments).await?;
+        let Value::Array(answer) = answer else { return Err(unexpected()) };
+        match answer[..] {
+            [Value::Int(1), Value::Int(writes), Value::Int(dead)] => {
+                partition.writes.store(unsigned(writes), Ordering::Relaxed);
+                partition.dead.store(unsigned(dead), Ordering::Relaxed);
+                Ok((true, 0))
+            }
+            [Value::Int(ours), Value::Int(token)] => {
+                Ok((ours == 1, u64::try_from(token).unwrap_or(0)))
+            }
+            _ => Err(unexpected()),
+        }
+    }
+
+    /// Pushes all that is new; `false` if the partition is somebody else's by now.
+    async fn fetch(&self, partition: &Partition, owned: &mut Owned) -> Result<bool> {
+        let mut cursor = if owned.in_doubt { "0-0".to_owned() } else { ">".to_owned() };
+        loop {
+            let (token, count) = (owned.token.to_string(), TOGETHER.to_string());
+            let arguments = [token.as_bytes(), CONSUMER, count.as_bytes(), cursor.as_bytes()];
+            let answer = self.scripts.fetch.run(&self.inner, &partition.keys, &arguments).await?;
+            let (next, entries): (String, Vec<Entry>) = match answer {
+                Value::Nil => return Ok(false),
+                answer => redis::from_redis_value(answer).map_err(|_| unexpected())?,
+            };
+            let count = entries.len();
+            for (id, key, body, times) in entries {
+                let seq = id.split('-').next().and_then(|seq| seq.parse().ok());
+                let seq: u64 = seq.ok_or_else(unexpected)?;
+                if seq > owned.seen {
+                    owned.seen = seq;
+                    self.take(partition, key.0, seq, &body, times).await?;
+                }
+            }
+            match (owned.in_doubt, next.as_str()) {
+                (true, "0-0") => {
+                    owned.in_doubt = false;
+                    cursor = ">".to_owned();
+                }
+                (true, next) => cursor = next.to_owned(),
+                (false, _) if count < TOGETHER => return Ok(true),
+                (false, _) => {}
+            }
+        }
+    }
+
+    /// Puts a write into the backlog, unless it can't be made.
+    async fn take(
+        &self,
+        partition: &Partition,
+        key: SmolStr,
+        seq: u64,
+        body: &[u8],
+        times: u32,
+    ) -> Result<()> {
+        let cause = match self.bodies.decode(&key, body) {
+            Ok((decoded, value)) if times <= self.options.most_deliveries => {
+                let write = Write::new(decoded, value).numbered(Seq::new(seq));
+                self.backlog.push(write, key.len() + body.len());
+                return Ok(());
+            }
+            Ok(_) => format!("{times} processes have begun it, and none has finished it"),
+            Err(error) => error.to_string(),
+        };
+        let letter = row::letter(times, &key, &cause, body);
+        self.settle(partition, &[(key, seq, letter)]).await
+    }
+
+    /// Waits for news on a connection of its own, which it makes if it has none.
+    async fn wait_for_news(&self, partition: &Partition, owned: &mut Owned, most: Duration) {
+        let mut read = redis::cmd("XREAD");
+        read.arg("COUNT").arg(1).arg("BLOCK").arg(most.as_millis().to_string());
+        let after = format!("{}-0", owned.seen);
+        read.arg("STREAMS").arg(partition.keys.log.as_str()).arg(after);
+        if owned.waiting.is_none() {
+            owned.waiting = self.dial(partition).await.ok();
+        }
+        let limit = most + self.inner.settings.operation_timeout.max(BLOCK);
+        let waited = match &owned.waiting {
+            Some(dialled) => timeout(limit, waited(dialled, &read)).await.unwrap_or(false),
+            None => false,
+        };
+        if !waited {
+            owned.waiting = None;
+            sleep(PAUSE.min(most)).await;
+        }
+    }
+
+    async fn dial(&self, partition: &Partition) -> Result<Dialled> {
+        self.inner.link(&partition.keys.log)?.dial_apart().await
+    }
+}
+
+/// Whether the server has answered properly.
+async fn waited(dialled: &Dialled, read: &Cmd) -> bool {
+    let mut connection = dialled.connection.clone();
+    let answer = connection.send_packed_command(read).await.and_then(Value::extract_error);
+    answer.map_err(|error| failure(&error)).is_ok()
+}
+
+/// Id, key, body, and how often it was given out.
+type Entry = (String, SpelledKey, Vec<u8>, u32);
+
+/// A key as it is spelled.
+struct SpelledKey(SmolStr);
+
+impl redis::FromRedisValue for SpelledKey {
+    fn from_redis_value(value: Value) -> Result<Self, redis::ParsingError> {
+        String::from_redis_value(value).map(|key| Self(key.into()))
+    }
+}

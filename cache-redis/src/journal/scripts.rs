@@ -1,0 +1,103 @@
+//! The scripts of the journal, and the keys of a partition, which have one hash tag and so one slot.
+
+use cache_core::Result;
+use redis::{Cmd, Script, Value};
+use smol_str::{SmolStr, format_smolstr};
+
+use crate::inner::Inner;
+use crate::link::is_no_script;
+
+pub(super) struct Scripts {
+    pub(super) append: Text,
+    pub(super) lease: Text,
+    pub(super) fetch: Text,
+    pub(super) done: Text,
+}
+
+pub(super) struct Text {
+    code: &'static str,
+    digest: String,
+}
+
+impl Scripts {
+    pub(super) fn new() -> Self {
+        let text = |code| Text { code, digest: Script::new(code).get_hash().to_owned() };
+        Self {
+            append: text(include_str!("lua/append.lua")),
+            lease: text(include_str!("lua/lease.lua")),
+            fetch: text(include_str!("lua/fetch.lua")),
+            done: text(include_str!("lua/done.lua")),
+        }
+    }
+}
+
+/// The keys of a partition.
+pub(super) struct Keys {
+    /// The stream of the writes that are not done.
+    pub(super) log: SmolStr,
+    /// Number and body of the last write of each key.
+    pub(super) last: SmolStr,
+    /// The highest number, the bytes of all writes, the token of the last owner.
+    state: SmolStr,
+    /// The token of the owner, for as long as its lease lives.
+    owner: SmolStr,
+    /// The dead letters, by their numbers.
+    pub(super) dead: SmolStr,
+}
+
+impl Keys {
+    /// None of them begins with the prefix of the store, whose `clear` is about entries.
+    pub(super) fn new(journal: &str, partition: usize) -> Self {
+        let key = |name: &str| format_smolstr!("{{{journal}:{partition}}}:{name}");
+        Self {
+            log: key("log"),
+            last: key("last"),
+            state: key("state"),
+            owner: key("owner"),
+            dead: key("dead"),
+        }
+    }
+
+    fn all(&self) -> [&str; 5] {
+        [&self.log, &self.last, &self.state, &self.owner, &self.dead].map(SmolStr::as_str)
+    }
+}
+
+impl Text {
+    /// Runs it once; by its code if the server does not know it any more.
+    pub(super) async fn run(
+        &self,
+        inner: &Inner,
+        keys: &Keys,
+        arguments: &[&[u8]],
+    ) -> Result<Value> {
+        let command = |name: &str, script: &str| {
+            let mut command = redis::cmd(name);
+            command.arg(script).arg(5).arg(&keys.all()).arg(arguments);
+            command
+        };
+        let answer = send(inner, &keys.log, || command("EVALSHA", &self.digest)).await?;
+        let answer = match is_no_script(&answer) {
+            true => send(inner, &keys.log, || command("EVAL", self.code)).await?,
+            false => answer,
+        };
+        inner.route(&keys.log)?.accepted(answer)
+    }
+}
+
+/// Sends a command to where this key is. An error of the server's is an answer here.
+async fn send(inner: &Inner, key: &str, command: impl Fn() -> Cmd) -> Result<Value> {
+    let route = inner.route(key)?;
+    let deadline = route.link.deadline();
+    let answer = route.send(command(), deadline).await?;
+    match inner.redirected(&route, key, &answer) {
+        None => Ok(answer),
+        Some(route) => route?.send(command(), deadline).await,
+    }
+}
+
+/// Sends a command to where this key is, and returns its answer.
+pub(super) async fn ask(inner: &Inner, key: &str, command: impl Fn() -> Cmd) -> Result<Value> {
+    let answer = send(inner, key, command).await?;
+    inner.route(key)?.accepted(answer)
+}

@@ -1,0 +1,181 @@
+//! Connections that hear what the server says by itself.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use bytes::Bytes;
+use cache_core::{Error, ErrorKind, Result};
+use redis::{Cmd, PushInfo, PushKind, Value};
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+
+use crate::error::failure;
+use crate::link::{Dialled, Link, dial};
+
+/// So many pushes wait for whoever takes them. More are not kept, and missed.
+const WAITING: usize = 1024;
+
+/// What the server says.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Push {
+    /// A message of a channel.
+    Message(Bytes),
+    /// These keys have changed.
+    Invalidated(Vec<Bytes>),
+    /// All keys may have changed.
+    Flushed,
+    /// There was more than could be kept.
+    Missed,
+}
+
+/// What comes in on some connections, in its order for each of them.
+pub(crate) struct Pushes {
+    coming: mpsc::Receiver<Push>,
+    state: Arc<State>,
+    sender: mpsc::Sender<Push>,
+}
+
+#[derive(Default)]
+struct State {
+    missed: AtomicBool,
+    ended: AtomicBool,
+}
+
+/// A connection that listens.
+pub(crate) struct Listener(Dialled);
+
+impl Pushes {
+    pub(crate) fn new() -> Self {
+        let (sender, coming) = mpsc::channel(WAITING);
+        Self { coming, state: Arc::default(), sender }
+    }
+
+    /// Opens another connection to the server of a link, whose pushes come in here.
+    pub(crate) async fn listen(&self, link: &Link) -> Result<Listener> {
+        let (state, sender) = (Arc::clone(&self.state), self.sender.clone());
+        let pushed = move |push: PushInfo| {
+            let push = if push.kind == PushKind::Disconnection {
+                state.ended.store(true, Ordering::Release);
+                // Wakes whoever waits; if there is no room, he is awake.
+                Some(Push::Missed)
+            } else {
+                read(push)
+            };
+            if let Some(push) = push
+                && sender.try_send(push).is_err()
+            {
+                state.missed.store(true, Ordering::Release);
+            }
+        };
+        let within = link.settings.connect_timeout;
+        let dialled = timeout(within, async {
+            let address = link.place.find().await?;
+            dial(&link.settings, &address, &link.settings.login, pushed).await
+        });
+        let late = |_| Err(unavailable(&format!("no connection within {within:?}")));
+        Ok(Listener(dialled.await.unwrap_or_else(late)?))
+    }
+
+    /// The next push. No push is lost when it is dropped.
+    ///
+    /// # Errors
+    ///
+    /// One of the connections has ended.
+    pub(crate) async fn next(&mut self) -> Result<Push> {
+        if let Some(push) = self.before()? {
+            return Ok(push);
+        }
+        let push = self.coming.recv().await;
+        self.before()?.or(push).ok_or_else(|| unavailable("nobody listens"))
+    }
+
+    /// The next push, if there is one by now.
+    pub(crate) fn now(&mut self) -> Result<Option<Push>> {
+        if let Some(push) = self.before()? {
+            return Ok(Some(push));
+        }
+        Ok(self.coming.try_recv().ok())
+    }
+
+    /// What is more important than the next push.
+    fn before(&self) -> Result<Option<Push>> {
+        if self.state.ended.load(Ordering::Acquire) {
+            return Err(unavailable("the connection has ended"));
+        }
+        Ok(self.state.missed.swap(false, Ordering::AcqRel).then_some(Push::Missed))
+    }
+}
+
+impl Listener {
+    /// Sends a command, and returns its answer, which may be an error of the server's.
+    pub(crate) async fn ask(&self, command: &Cmd, within: std::time::Duration) -> Result<Value> {
+        let mut connection = self.0.connection.clone();
+        match timeout(within, connection.send_packed_command(command)).await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(error)) => Err(failure(&error).error),
+            Err(_) => Err(unavailable("the server did not answer in time")),
+        }
+    }
+
+    /// Begins to hear the messages of a channel.
+    pub(crate) async fn subscribe(&self, channel: &str, within: std::time::Duration) -> Result<()> {
+        let mut connection = self.0.connection.clone();
+        match timeout(within, connection.subscribe(channel)).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(failure(&error).error),
+            Err(_) => Err(unavailable("the server did not answer in time")),
+        }
+    }
+}
+
+fn unavailable(why: &str) -> Error {
+    Error::with_cause(ErrorKind::Unavailable, why)
+}
+
+/// Reads a push; what nobody has asked for is none.
+fn read(push: PushInfo) -> Option<Push> {
+    let mut data = push.data.into_iter();
+    match push.kind {
+        PushKind::Message | PushKind::SMessage => match data.nth(1) {
+            Some(Value::BulkString(message)) => Some(Push::Message(message.into())),
+            _ => None,
+        },
+        PushKind::Invalidate => match data.next() {
+            Some(Value::Array(keys)) => {
+                let keys = keys.into_iter().filter_map(|key| match key {
+                    Value::BulkString(key) => Some(Bytes::from(key)),
+                    _ => None,
+                });
+                Some(Push::Invalidated(keys.collect()))
+            }
+            // Nil is everything, and what is not understood may be.
+            _ => Some(Push::Flushed),
+        },
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn push(kind: PushKind, data: Vec<Value>) -> Option<Push> {
+        read(PushInfo { kind, data })
+    }
+
+    #[test]
+    fn a_flush_is_told_from_keys() {
+        let keys = Value::Array(vec![Value::BulkString(b"a".to_vec()), Value::Nil]);
+        let expected = Push::Invalidated(vec![Bytes::from_static(b"a")]);
+        assert_eq!(push(PushKind::Invalidate, vec![keys]), Some(expected));
+        for data in [vec![Value::Nil], vec![], vec![Value::Int(1)]] {
+            assert_eq!(push(PushKind::Invalidate, data), Some(Push::Flushed));
+        }
+    }
+
+    #[test]
+    fn what_nobody_has_asked_for_is_ignored() {
+        assert_eq!(push(PushKind::Other("news".to_owned()), vec![Value::Int(1)]), None);
+        assert_eq!(push(PushKind::Message, vec![Value::Int(1)]), None);
+    }
+}
