@@ -2,12 +2,20 @@
 //! face for all strategies.
 
 mod caches;
+pub mod crash;
+mod history;
 mod plain;
+pub mod processes;
 pub mod redis;
+mod sink;
 mod source;
+mod stacks;
 mod stores;
 
-pub use caches::{FromSource, Strategy, TestCache, cache, minute};
+pub use caches::{FromSource, Strategy, TestCache, Writing, cache, minute};
+pub use history::{History, Wrongs};
 pub use plain::PlainStore;
+pub use sink::{Attempt, Sink, SinkError, SinkFault};
 pub use source::{Source, SourceDown};
+pub use stacks::{Stack, Topology};
 pub use stores::{Kind, cache_on};

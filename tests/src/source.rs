@@ -61,6 +61,17 @@ impl Source {
         lock(&self.values).insert(key.to_owned(), value);
     }
 
+    /// Takes a value away.
+    pub fn remove(&self, key: &str) {
+        lock(&self.values).remove(key);
+    }
+
+    /// What it has, without being counted.
+    #[must_use]
+    pub fn value(&self, key: &str) -> Option<u64> {
+        lock(&self.values).get(key).copied()
+    }
+
     /// From now on, loads read their answer and then wait.
     pub fn hold(&self) {
         self.held.send_replace(true);

@@ -1,7 +1,9 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use cache_core::{CacheStoreExt, Clock, Codec, Encoded, Observer, ReadOptions};
+use cache_core::{
+    CacheStoreExt, Clock, Codec, Encoded, Marked, MemoryMarks, Observer, ReadOptions, Tiered,
+};
 use cache_memory::{MemoryStore, MokaStore};
 use cache_serde::{Bincode, Compressed, Json, Postcard};
 
@@ -34,6 +36,10 @@ pub enum Kind {
     Bincode,
     /// A [`MokaStore`] of bytes, erased and in a namespace, with [`Compressed`] [`Json`].
     Deep,
+    /// A [`MemoryStore`] over another.
+    Tiered,
+    /// A [`MemoryStore`] with tags.
+    Tagged,
 }
 
 /// A cache of what `source` has, on a store of this kind.
@@ -62,6 +68,14 @@ pub fn cache_on<O: Observer>(
         Kind::Deep => {
             let bytes = MokaStore::<Bytes>::new(10_000).shared().namespaced("shop");
             let store = bytes.encoded(Compressed::new(Json::new()).threshold(0)).shared();
+            cache(strategy, store, options, source)
+        }
+        Kind::Tiered => cache(strategy, Tiered::new(memory(), memory()), options, source),
+        Kind::Tagged => {
+            let store = MemoryStore::<Marked<u64>>::new(10_000);
+            let store = store.tagged(MemoryMarks::new(), |key: &str, _: Option<&u64>| {
+                [key.split(':').next().map_or_else(String::new, str::to_owned)]
+            });
             cache(strategy, store, options, source)
         }
     }

@@ -54,6 +54,12 @@ fn a_hit_through_an_erased_or_shared_store_allocates_nothing() {
 }
 
 #[test]
+fn a_hit_in_a_namespace_allocates_nothing_however_long_its_key() {
+    // With its namespace the key is longer than what is kept inline.
+    assert_eq!(through(MemoryStore::new(10).namespaced("customers")), 0);
+}
+
+#[test]
 fn a_hit_of_cache_aside_allocates_nothing() {
     let options = ReadOptions::ttl(Duration::from_secs(60));
     let cache = CacheAside::new(filled(MemoryStore::new(10)), options).expect("valid options");

@@ -28,7 +28,7 @@ fn setup(strategy: Strategy, fails_closed: bool) -> Setup {
 #[rstest]
 #[tokio::test]
 async fn a_store_that_fails_is_done_without(
-    #[values(Strategy::Aside, Strategy::Through)] strategy: Strategy,
+    #[values(Strategy::Aside, Strategy::Through, Strategy::Revalidate)] strategy: Strategy,
 ) {
     let it = setup(strategy, false);
     it.store.fail_all(ErrorKind::Unavailable);
@@ -48,7 +48,7 @@ async fn a_store_that_fails_is_done_without(
 #[rstest]
 #[tokio::test]
 async fn a_store_that_fails_does_not_let_a_stampede_through(
-    #[values(Strategy::Aside, Strategy::Through)] strategy: Strategy,
+    #[values(Strategy::Aside, Strategy::Through, Strategy::Revalidate)] strategy: Strategy,
 ) {
     let it = setup(strategy, false);
     it.store.fail_all(ErrorKind::Unavailable);
@@ -76,7 +76,7 @@ async fn a_store_that_fails_does_not_let_a_stampede_through(
 #[tokio::test]
 async fn a_value_that_can_not_be_kept_is_returned(
     #[case] operation: Operation,
-    #[values(Strategy::Aside, Strategy::Through)] strategy: Strategy,
+    #[values(Strategy::Aside, Strategy::Through, Strategy::Revalidate)] strategy: Strategy,
 ) {
     let it = setup(strategy, false);
     it.store.fail(operation, ErrorKind::Unavailable);
@@ -89,7 +89,7 @@ async fn a_value_that_can_not_be_kept_is_returned(
 #[tokio::test]
 async fn a_cache_that_fails_closed_returns_the_stores_error(
     #[values(Operation::Get, Operation::Claim)] operation: Operation,
-    #[values(Strategy::Aside, Strategy::Through)] strategy: Strategy,
+    #[values(Strategy::Aside, Strategy::Through, Strategy::Revalidate)] strategy: Strategy,
 ) {
     let it = setup(strategy, true);
     it.store.fail(operation, ErrorKind::Unavailable);
@@ -104,7 +104,7 @@ async fn a_cache_that_fails_closed_returns_the_stores_error(
 #[rstest]
 #[tokio::test]
 async fn a_cache_that_fails_closed_still_returns_what_it_has_loaded(
-    #[values(Strategy::Aside, Strategy::Through)] strategy: Strategy,
+    #[values(Strategy::Aside, Strategy::Through, Strategy::Revalidate)] strategy: Strategy,
 ) {
     let it = setup(strategy, true);
     it.store.fail(Operation::Fill, ErrorKind::Unavailable);
@@ -114,7 +114,7 @@ async fn a_cache_that_fails_closed_still_returns_what_it_has_loaded(
 #[rstest]
 #[tokio::test]
 async fn an_invalidation_that_fails_is_not_hidden(
-    #[values(Strategy::Aside, Strategy::Through)] strategy: Strategy,
+    #[values(Strategy::Aside, Strategy::Through, Strategy::Revalidate)] strategy: Strategy,
     #[values("key", "prefix", "clear", "put")] how: &str,
 ) {
     let it = setup(strategy, false);
@@ -132,7 +132,7 @@ async fn an_invalidation_that_fails_is_not_hidden(
 #[rstest]
 #[tokio::test]
 async fn a_load_is_not_kept_although_the_removal_failed(
-    #[values(Strategy::Aside, Strategy::Through)] strategy: Strategy,
+    #[values(Strategy::Aside, Strategy::Through, Strategy::Revalidate)] strategy: Strategy,
 ) {
     let it = setup(strategy, false);
     it.source.hold();

@@ -57,7 +57,7 @@ async fn keys_invalidated_together_are_all_fenced(
             let invalidate = async move { cache.invalidate_many(&all).await };
             (get, invalidate.boxed())
         }
-        Strategy::Through => {
+        Strategy::Through | Strategy::Revalidate | Strategy::Writing(_) => {
             let loader = FromSource(Arc::clone(&source));
             let cache = ReadThrough::new(store.clone(), loader, minute()).expect("valid options");
             let (reader, all) = (cache.clone(), all.clone());
@@ -80,7 +80,7 @@ async fn keys_invalidated_together_are_all_fenced(
 #[rstest]
 #[tokio::test(start_paused = true)]
 async fn an_invalidation_does_not_wait_for_a_fill_that_the_store_fences(
-    #[values(Strategy::Aside, Strategy::Through)] strategy: Strategy,
+    #[values(Strategy::Aside, Strategy::Through, Strategy::Revalidate)] strategy: Strategy,
 ) {
     let source = Source::with(&[("key", 1)]);
     let store = SlowStore::new(ModelStore::<u64>::new(Clock::system()));
@@ -101,7 +101,7 @@ async fn an_invalidation_does_not_wait_for_a_fill_that_the_store_fences(
 #[rstest]
 #[tokio::test]
 async fn the_keys_of_a_list_that_it_loads_itself_are_counted_as_loaded(
-    #[values(Strategy::Aside, Strategy::Through)] strategy: Strategy,
+    #[values(Strategy::Aside, Strategy::Through, Strategy::Revalidate)] strategy: Strategy,
 ) {
     let stats = Arc::new(Stats::default());
     let source = Source::with(&[("a", 1), ("b", 2), ("c", 3)]);
@@ -143,7 +143,7 @@ async fn outside_of_a_runtime_the_misses_of_a_list_are_errors_and_its_hits_are_n
 #[rstest]
 #[tokio::test]
 async fn a_stale_entry_that_changes_before_the_claim_is_replaced_all_the_same(
-    #[values(Strategy::Aside, Strategy::Through)] strategy: Strategy,
+    #[values(Strategy::Aside, Strategy::Through, Strategy::Revalidate)] strategy: Strategy,
 ) {
     let (clock, hands) = Clock::manual();
     let source = Source::with(&[("key", 3)]);
@@ -383,7 +383,7 @@ async fn who_gives_up_a_revoked_load_leaves_the_one_that_took_its_place_alone() 
 #[rstest]
 #[tokio::test(start_paused = true)]
 async fn who_waits_for_the_load_of_another_cache_shares_it(
-    #[values(Strategy::Aside, Strategy::Through)] strategy: Strategy,
+    #[values(Strategy::Aside, Strategy::Through, Strategy::Revalidate)] strategy: Strategy,
 ) {
     let source = Source::with(&[("key", 1)]);
     source.hold();
@@ -408,7 +408,7 @@ async fn who_waits_for_the_load_of_another_cache_shares_it(
 #[rstest]
 #[tokio::test(start_paused = true)]
 async fn a_list_waits_for_its_own_load_as_long_as_a_load_may_take(
-    #[values(Strategy::Aside, Strategy::Through)] strategy: Strategy,
+    #[values(Strategy::Aside, Strategy::Through, Strategy::Revalidate)] strategy: Strategy,
 ) {
     let source = Source::with(&[("a", 1)]);
     source.hold();
@@ -425,7 +425,7 @@ async fn a_list_waits_for_its_own_load_as_long_as_a_load_may_take(
 #[rstest]
 #[tokio::test(start_paused = true)]
 async fn who_waits_no_longer_does_not_take_the_key_from_a_load_within_its_limit(
-    #[values(Strategy::Aside, Strategy::Through)] strategy: Strategy,
+    #[values(Strategy::Aside, Strategy::Through, Strategy::Revalidate)] strategy: Strategy,
 ) {
     let source = Source::with(&[("key", 1)]);
     source.hold();
@@ -460,7 +460,7 @@ async fn a_list_whose_store_panics_is_an_error_of_its_keys() {
 #[rstest]
 #[tokio::test]
 async fn what_was_put_after_a_fenced_fill_stays(
-    #[values(Strategy::Aside, Strategy::Through)] strategy: Strategy,
+    #[values(Strategy::Aside, Strategy::Through, Strategy::Revalidate)] strategy: Strategy,
 ) {
     let source = Source::with(&[("key", 1)]);
     let store = SlowStore::new(ModelStore::<u64>::new(Clock::system()));

@@ -45,7 +45,7 @@ async fn settle() {
 #[rstest]
 #[tokio::test]
 async fn a_flight_that_found_the_entry_before_its_removal_is_not_joined_after_it(
-    #[values(Strategy::Aside, Strategy::Through)] strategy: Strategy,
+    #[values(Strategy::Aside, Strategy::Through, Strategy::Revalidate)] strategy: Strategy,
     #[values("key", "prefix", "clear", "put")] how: &'static str,
 ) {
     let source = Source::with(&[("key", 1)]);
@@ -92,7 +92,7 @@ async fn a_flight_that_found_the_entry_before_its_removal_is_not_joined_after_it
 #[rstest]
 #[tokio::test]
 async fn a_load_that_another_cache_has_fenced_off_is_not_joined_afterwards(
-    #[values(Strategy::Aside, Strategy::Through)] strategy: Strategy,
+    #[values(Strategy::Aside, Strategy::Through, Strategy::Revalidate)] strategy: Strategy,
 ) {
     let source = Source::with(&[("key", 1)]);
     source.hold();
@@ -139,7 +139,7 @@ async fn a_value_whose_fill_hangs_is_not_served_for_longer_than_its_lifetime(
 #[rstest]
 #[tokio::test]
 async fn a_second_invalidation_waits_for_the_fill_as_well(
-    #[values(Strategy::Aside, Strategy::Through)] strategy: Strategy,
+    #[values(Strategy::Aside, Strategy::Through, Strategy::Revalidate)] strategy: Strategy,
 ) {
     let source = Source::with(&[("key", 1)]);
     let store = SlowStore::new(PlainStore::new(Clock::system()));
@@ -170,7 +170,7 @@ async fn a_second_invalidation_waits_for_the_fill_as_well(
 #[rstest]
 #[tokio::test]
 async fn an_invalidation_made_again_outlives_a_fill_whose_answer_is_lost(
-    #[values(Strategy::Aside, Strategy::Through)] strategy: Strategy,
+    #[values(Strategy::Aside, Strategy::Through, Strategy::Revalidate)] strategy: Strategy,
 ) {
     let source = Source::with(&[("key", 1)]);
     let slow = SlowStore::new(PlainStore::new(Clock::system()));
@@ -199,7 +199,7 @@ async fn an_invalidation_made_again_outlives_a_fill_whose_answer_is_lost(
 #[rstest]
 #[tokio::test(start_paused = true)]
 async fn a_late_fill_whose_answer_is_lost_is_removed_again(
-    #[values(Strategy::Aside, Strategy::Through)] strategy: Strategy,
+    #[values(Strategy::Aside, Strategy::Through, Strategy::Revalidate)] strategy: Strategy,
 ) {
     let source = Source::with(&[("key", 1)]);
     let slow = SlowStore::new(PlainStore::new(Clock::system()));
@@ -335,7 +335,7 @@ async fn the_heir_of_a_revoked_flight_joins_the_new_one() {
 #[rstest]
 #[tokio::test]
 async fn no_limit_is_a_limit_that_works(
-    #[values(Strategy::Aside, Strategy::Through)] strategy: Strategy,
+    #[values(Strategy::Aside, Strategy::Through, Strategy::Revalidate)] strategy: Strategy,
     #[values("load_timeout", "wait_limit", "lease", "all")] limit: &str,
 ) {
     let source = Source::with(&[("k", 1)]);
@@ -375,7 +375,7 @@ impl CacheStore for AlwaysHeld {
 #[rstest]
 #[tokio::test(start_paused = true)]
 async fn a_store_that_says_to_wait_for_ever_is_not_obeyed(
-    #[values(Strategy::Aside, Strategy::Through)] strategy: Strategy,
+    #[values(Strategy::Aside, Strategy::Through, Strategy::Revalidate)] strategy: Strategy,
     #[values(Duration::ZERO, Duration::MAX)] retry_in: Duration,
 ) {
     let source = Source::with(&[("k", 1)]);
@@ -389,7 +389,7 @@ async fn a_store_that_says_to_wait_for_ever_is_not_obeyed(
 #[rstest]
 #[tokio::test(start_paused = true)]
 async fn a_store_that_hangs_does_not_hang_a_read(
-    #[values(Strategy::Aside, Strategy::Through)] strategy: Strategy,
+    #[values(Strategy::Aside, Strategy::Through, Strategy::Revalidate)] strategy: Strategy,
     #[values(Operation::Get, Operation::Claim, Operation::Fill)] operation: Operation,
 ) {
     let source = Source::with(&[("k", 1)]);
@@ -412,7 +412,7 @@ async fn outside_of_a_runtime_a_cache_aside_miss_is_an_error() {
 #[rstest]
 #[tokio::test]
 async fn an_observer_that_panics_when_asked_for_a_sample_breaks_nothing(
-    #[values(Strategy::Aside, Strategy::Through)] strategy: Strategy,
+    #[values(Strategy::Aside, Strategy::Through, Strategy::Revalidate)] strategy: Strategy,
 ) {
     struct Panics;
     impl Observer for Panics {
@@ -505,29 +505,43 @@ async fn a_value_that_is_slow_to_clone_does_not_hold_other_keys_up() {
     while cache.loading() == 0 {
         tokio::task::yield_now().await;
     }
+    let (joined, has_joined) = tokio::sync::oneshot::channel();
     let follower = std::thread::spawn({
         let cache = cache.clone();
         move || {
             SLOW.set(true);
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-            let load = || async { Ok::<_, SourceDown>(Some(Big)) };
-            runtime.expect("a runtime").block_on(cache.get_or_load("k", load))
+            runtime.expect("a runtime").block_on(async {
+                let load = || async { Ok::<_, SourceDown>(Some(Big)) };
+                let mut read = std::pin::pin!(cache.get_or_load("k", load));
+                // As far as it comes without waiting, which is to where it follows.
+                assert!((&mut read).now_or_never().is_none());
+                joined.send(()).expect("the test waits");
+                read.await
+            })
         }
     });
-    std::thread::sleep(Duration::from_millis(100));
+    has_joined.await.expect("it follows");
+    let load = || async { Ok::<_, SourceDown>(Some(Big)) };
+    let mut second = Box::pin({
+        let cache = cache.clone();
+        async move { cache.get_or_load("k", load).await }
+    });
+    assert!((&mut second).now_or_never().is_none(), "it follows");
     go.notify_one();
     while !CLONING.load(Ordering::SeqCst) {
         tokio::task::yield_now().await;
     }
+    let leaves = tokio::task::spawn_blocking(move || drop(second));
     let began = std::time::Instant::now();
-    while !leader.is_finished() && began.elapsed() < Duration::from_secs(3) {
+    while !leaves.is_finished() && began.elapsed() < Duration::from_secs(10) {
         tokio::task::yield_now().await;
     }
-    let left = leader.is_finished();
+    let left = leaves.is_finished();
     CLONED.store(true, Ordering::SeqCst);
     leader.await.expect("no panic").expect("loaded");
     follower.join().expect("no panic").expect("loaded");
-    assert!(left, "the leader waited for its follower's clone");
+    assert!(left, "who left the flight waited for another's clone");
 }
 
 // ---- keys

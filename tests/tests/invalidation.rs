@@ -26,7 +26,7 @@ async fn invalidate(cache: &Arc<dyn TestCache>, how: How, key: &str) {
 #[rstest]
 #[tokio::test]
 async fn a_value_invalidated_during_its_load_is_not_kept(
-    #[values(Strategy::Aside, Strategy::Through)] strategy: Strategy,
+    #[values(Strategy::Aside, Strategy::Through, Strategy::Revalidate)] strategy: Strategy,
     #[values(Kind::Plain, Kind::Memory, Kind::Moka)] kind: Kind,
     #[values(How::Key, How::Prefix, How::Clear)] how: How,
 ) {
@@ -49,7 +49,7 @@ async fn a_value_invalidated_during_its_load_is_not_kept(
 #[rstest]
 #[tokio::test]
 async fn whoever_comes_after_an_invalidation_does_not_join_the_load_before_it(
-    #[values(Strategy::Aside, Strategy::Through)] strategy: Strategy,
+    #[values(Strategy::Aside, Strategy::Through, Strategy::Revalidate)] strategy: Strategy,
     #[values(Kind::Plain, Kind::Memory, Kind::Moka)] kind: Kind,
     #[values(How::Key, How::Prefix, How::Clear)] how: How,
 ) {
@@ -77,7 +77,7 @@ async fn whoever_comes_after_an_invalidation_does_not_join_the_load_before_it(
 #[rstest]
 #[tokio::test]
 async fn an_invalidation_in_the_middle_of_a_fill_comes_after_it(
-    #[values(Strategy::Aside, Strategy::Through)] strategy: Strategy,
+    #[values(Strategy::Aside, Strategy::Through, Strategy::Revalidate)] strategy: Strategy,
     #[values(How::Key, How::Prefix, How::Clear)] how: How,
 ) {
     let source = Source::with(&[("key", 1)]);
@@ -107,7 +107,7 @@ async fn an_invalidation_in_the_middle_of_a_fill_comes_after_it(
 #[rstest]
 #[tokio::test]
 async fn an_invalidation_whose_fill_hangs_does_not_hang_and_still_wins(
-    #[values(Strategy::Aside, Strategy::Through)] strategy: Strategy,
+    #[values(Strategy::Aside, Strategy::Through, Strategy::Revalidate)] strategy: Strategy,
 ) {
     let source = Source::with(&[("key", 1)]);
     let store = PlainStore::new(Clock::system());
@@ -132,7 +132,7 @@ async fn an_invalidation_whose_fill_hangs_does_not_hang_and_still_wins(
 #[rstest]
 #[tokio::test]
 async fn keys_invalidated_during_the_load_of_many_are_not_kept_and_the_others_are(
-    #[values(Strategy::Aside, Strategy::Through)] strategy: Strategy,
+    #[values(Strategy::Aside, Strategy::Through, Strategy::Revalidate)] strategy: Strategy,
     #[values(Kind::Plain, Kind::Memory, Kind::Moka)] kind: Kind,
 ) {
     let source = Source::with(&[("a", 1), ("b", 1), ("c", 1)]);
@@ -157,7 +157,7 @@ async fn keys_invalidated_during_the_load_of_many_are_not_kept_and_the_others_ar
 #[rstest]
 #[tokio::test]
 async fn a_load_under_way_does_not_overwrite_what_was_put(
-    #[values(Strategy::Aside, Strategy::Through)] strategy: Strategy,
+    #[values(Strategy::Aside, Strategy::Through, Strategy::Revalidate)] strategy: Strategy,
     #[values(Kind::Plain, Kind::Memory, Kind::Moka)] kind: Kind,
 ) {
     let source = Source::with(&[("key", 1)]);
@@ -178,7 +178,7 @@ async fn a_load_under_way_does_not_overwrite_what_was_put(
 #[rstest]
 #[tokio::test]
 async fn a_prefix_takes_what_begins_with_it_and_nothing_else(
-    #[values(Strategy::Aside, Strategy::Through)] strategy: Strategy,
+    #[values(Strategy::Aside, Strategy::Through, Strategy::Revalidate)] strategy: Strategy,
     #[values(Kind::Plain, Kind::Memory, Kind::Moka)] kind: Kind,
 ) {
     let source = Source::with(&[("user:1", 1), ("user*", 1), ("usual", 1)]);
@@ -199,7 +199,7 @@ async fn a_prefix_takes_what_begins_with_it_and_nothing_else(
 #[rstest]
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn no_read_returns_what_was_invalidated_before_it_began(
-    #[values(Strategy::Aside, Strategy::Through)] strategy: Strategy,
+    #[values(Strategy::Aside, Strategy::Through, Strategy::Revalidate)] strategy: Strategy,
     #[values(Kind::Plain, Kind::Memory, Kind::Moka, Kind::NoRoom)] kind: Kind,
 ) {
     use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

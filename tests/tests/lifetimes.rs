@@ -70,7 +70,7 @@ async fn jitter_is_drawn_when_a_value_is_written_and_not_when_it_is_read(
 #[rstest]
 #[tokio::test]
 async fn not_found_is_kept_for_its_own_lifetime_and_does_not_hide_what_is_made_then(
-    #[values(Strategy::Aside, Strategy::Through)] strategy: Strategy,
+    #[values(Strategy::Aside, Strategy::Through, Strategy::Revalidate)] strategy: Strategy,
 ) {
     let (cache, source, _, hands) = setup(strategy, minute().negative_ttl(Duration::from_secs(5)));
     assert_eq!(cache.get("new").await.expect("asked"), None);
@@ -90,7 +90,7 @@ async fn not_found_is_kept_for_its_own_lifetime_and_does_not_hide_what_is_made_t
 #[rstest]
 #[tokio::test]
 async fn not_found_is_not_kept_unless_asked_for(
-    #[values(Strategy::Aside, Strategy::Through)] strategy: Strategy,
+    #[values(Strategy::Aside, Strategy::Through, Strategy::Revalidate)] strategy: Strategy,
 ) {
     let (cache, source, store, _) = setup(strategy, minute());
     assert_eq!(cache.get("new").await.expect("asked"), None);
@@ -102,7 +102,7 @@ async fn not_found_is_not_kept_unless_asked_for(
 #[rstest]
 #[tokio::test]
 async fn the_value_can_tell_its_lifetime(
-    #[values(Strategy::Aside, Strategy::Through)] strategy: Strategy,
+    #[values(Strategy::Aside, Strategy::Through, Strategy::Revalidate)] strategy: Strategy,
 ) {
     let options = minute().ttl_of(|value| match value {
         1 => Some(Duration::from_secs(1)),
@@ -123,7 +123,7 @@ async fn the_value_can_tell_its_lifetime(
 #[rstest]
 #[tokio::test(start_paused = true)]
 async fn the_time_of_the_load_is_kept_with_the_value(
-    #[values(Strategy::Aside, Strategy::Through)] strategy: Strategy,
+    #[values(Strategy::Aside, Strategy::Through, Strategy::Revalidate)] strategy: Strategy,
 ) {
     let (cache, source, store, _) = setup(strategy, minute());
     source.hold();
@@ -143,7 +143,7 @@ async fn the_time_of_the_load_is_kept_with_the_value(
 #[rstest]
 #[tokio::test]
 async fn what_is_put_is_kept_like_what_is_loaded(
-    #[values(Strategy::Aside, Strategy::Through)] strategy: Strategy,
+    #[values(Strategy::Aside, Strategy::Through, Strategy::Revalidate)] strategy: Strategy,
 ) {
     let (cache, source, store, _) = setup(strategy, minute().negative_ttl(Duration::from_secs(5)));
     cache.put("key", Some(9)).await.expect("memory answers");
@@ -158,7 +158,7 @@ async fn what_is_put_is_kept_like_what_is_loaded(
 #[rstest]
 #[tokio::test]
 async fn putting_what_is_not_to_be_kept_removes_what_was_there(
-    #[values(Strategy::Aside, Strategy::Through)] strategy: Strategy,
+    #[values(Strategy::Aside, Strategy::Through, Strategy::Revalidate)] strategy: Strategy,
 ) {
     let (cache, source, _, _) = setup(strategy, minute());
     cache.get("key").await.expect("loaded");

@@ -25,7 +25,7 @@ async fn settle() {
 #[rstest]
 #[tokio::test]
 async fn the_loader_is_asked_once_for_only_the_misses(
-    #[values(Strategy::Aside, Strategy::Through)] strategy: Strategy,
+    #[values(Strategy::Aside, Strategy::Through, Strategy::Revalidate)] strategy: Strategy,
     #[values(Kind::Plain, Kind::Memory, Kind::Moka)] kind: Kind,
 ) {
     let source = Source::with(&[("a", 1), ("b", 2), ("c", 3)]);
@@ -47,7 +47,7 @@ async fn the_loader_is_asked_once_for_only_the_misses(
 #[rstest]
 #[tokio::test]
 async fn lists_that_overlap_load_what_they_share_once(
-    #[values(Strategy::Aside, Strategy::Through)] strategy: Strategy,
+    #[values(Strategy::Aside, Strategy::Through, Strategy::Revalidate)] strategy: Strategy,
 ) {
     let source = Source::with(&[("1", 1), ("2", 2), ("3", 3)]);
     source.hold();
@@ -78,7 +78,7 @@ async fn lists_that_overlap_load_what_they_share_once(
 #[rstest]
 #[tokio::test]
 async fn a_list_shares_the_load_of_a_single_key(
-    #[values(Strategy::Aside, Strategy::Through)] strategy: Strategy,
+    #[values(Strategy::Aside, Strategy::Through, Strategy::Revalidate)] strategy: Strategy,
 ) {
     let source = Source::with(&[("1", 1), ("2", 2)]);
     source.hold();
@@ -129,7 +129,7 @@ async fn a_cancelled_list_hands_its_keys_over_one_by_one(
 #[rstest]
 #[tokio::test]
 async fn a_failing_question_fails_its_own_keys_and_no_hits(
-    #[values(Strategy::Aside, Strategy::Through)] strategy: Strategy,
+    #[values(Strategy::Aside, Strategy::Through, Strategy::Revalidate)] strategy: Strategy,
 ) {
     let source = Source::with(&[("a", 1), ("b", 2)]);
     let cache = cache_on(Kind::Memory, strategy, minute(), &source);
@@ -145,7 +145,7 @@ async fn a_failing_question_fails_its_own_keys_and_no_hits(
 #[rstest]
 #[tokio::test]
 async fn a_panicking_question_is_an_error_of_each_of_its_keys(
-    #[values(Strategy::Aside, Strategy::Through)] strategy: Strategy,
+    #[values(Strategy::Aside, Strategy::Through, Strategy::Revalidate)] strategy: Strategy,
 ) {
     let source = Source::with(&[("a", 1), ("b", 2)]);
     source.panic(true);
@@ -159,7 +159,7 @@ async fn a_panicking_question_is_an_error_of_each_of_its_keys(
 #[rstest]
 #[tokio::test(start_paused = true)]
 async fn a_key_that_another_cache_is_loading_does_not_delay_the_question_for_the_others(
-    #[values(Strategy::Aside, Strategy::Through)] strategy: Strategy,
+    #[values(Strategy::Aside, Strategy::Through, Strategy::Revalidate)] strategy: Strategy,
 ) {
     let source = Source::with(&[("held", 1), ("free", 2)]);
     let store = cache_memory::MemoryStore::<u64>::new(100);
@@ -200,7 +200,7 @@ async fn many_keys_are_one_call_to_the_store() {
 #[rstest]
 #[tokio::test]
 async fn a_store_that_fails_costs_a_question_and_no_error(
-    #[values(Strategy::Aside, Strategy::Through)] strategy: Strategy,
+    #[values(Strategy::Aside, Strategy::Through, Strategy::Revalidate)] strategy: Strategy,
 ) {
     let source = Source::with(&[("a", 1), ("b", 2)]);
     let stats = Arc::new(Stats::default());

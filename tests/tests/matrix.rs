@@ -1,14 +1,17 @@
 //! Every strategy on every store, with every codec: the same behaviour.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use cache_tests::{Kind, Source, Strategy, cache_on, minute};
+use cache_core::ReadOptions;
+use cache_tests::redis::eventually;
+use cache_tests::{Kind, Source, Stack, Strategy, TestCache, Topology, cache_on, minute};
 use rstest::rstest;
 
 #[rstest]
 #[tokio::test]
 async fn a_cache_is_a_cache(
-    #[values(Strategy::Aside, Strategy::Through)] strategy: Strategy,
+    #[values(Strategy::Aside, Strategy::Through, Strategy::Revalidate)] strategy: Strategy,
     #[values(
         Kind::Plain,
         Kind::Memory,
@@ -20,13 +23,49 @@ async fn a_cache_is_a_cache(
         Kind::BareJson,
         Kind::Postcard,
         Kind::Bincode,
-        Kind::Deep
+        Kind::Deep,
+        Kind::Tiered,
+        Kind::Tagged
     )]
     kind: Kind,
 ) {
-    let source = Source::with(&[("user:1", 1), ("user:2", 2), ("shop:1", 3)]);
-    let options = minute().jitter(0.1).negative_ttl(Duration::from_secs(5));
-    let cache = cache_on(kind, strategy, options, &source);
+    let source = source();
+    behaves(cache_on(kind, strategy, options(), &source), &source).await;
+}
+
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cache_on_redis_is_a_cache(
+    #[values(Strategy::Aside, Strategy::Through, Strategy::Revalidate)] strategy: Strategy,
+    #[values(Topology::Single, Topology::Cluster)] topology: Topology,
+    #[values(
+        Stack::Json,
+        Stack::BareJson,
+        Stack::Postcard,
+        Stack::Bincode,
+        Stack::Compressed,
+        Stack::Erased,
+        Stack::InAnArc,
+        Stack::Namespaced,
+        Stack::Tiered,
+        Stack::Deep
+    )]
+    stack: Stack,
+) {
+    let (source, store) = (source(), topology.store().await);
+    behaves(stack.cache_on(store.clone(), strategy, options(), &source), &source).await;
+    assert_eq!(store.undecodable(), 0);
+}
+
+fn source() -> Arc<Source> {
+    Source::with(&[("user:1", 1), ("user:2", 2), ("shop:1", 3)])
+}
+
+fn options() -> ReadOptions<u64> {
+    minute().jitter(0.1).negative_ttl(Duration::from_secs(60)).wait_limit(Duration::from_secs(60))
+}
+
+async fn behaves(cache: Arc<dyn TestCache>, source: &Source) {
     let asked = |questions: usize| assert_eq!(source.loads(), questions);
 
     // Loaded once, then hit; what is missing as well.
@@ -65,5 +104,5 @@ async fn a_cache_is_a_cache(
     cache.put("user:9", None).await.expect("stored");
     assert_eq!(cache.get("user:9").await.expect("known to be absent"), None);
     asked(6);
-    assert_eq!(cache.loading(), 0);
+    eventually("no load is left", async || cache.loading() == 0).await;
 }

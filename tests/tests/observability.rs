@@ -12,7 +12,7 @@ use rstest::rstest;
 #[rstest]
 #[tokio::test]
 async fn every_request_has_one_outcome(
-    #[values(Strategy::Aside, Strategy::Through)] strategy: Strategy,
+    #[values(Strategy::Aside, Strategy::Through, Strategy::Revalidate)] strategy: Strategy,
 ) {
     let stats = Arc::new(Stats::default());
     let source = Source::with(&[("key", 1)]);
@@ -41,7 +41,7 @@ async fn every_request_has_one_outcome(
 #[rstest]
 #[tokio::test]
 async fn those_who_wait_are_counted_apart_from_the_one_who_loads(
-    #[values(Strategy::Aside, Strategy::Through)] strategy: Strategy,
+    #[values(Strategy::Aside, Strategy::Through, Strategy::Revalidate)] strategy: Strategy,
 ) {
     let stats = Arc::new(Stats::default());
     let source = Source::with(&[("key", 1)]);
@@ -69,7 +69,7 @@ async fn those_who_wait_are_counted_apart_from_the_one_who_loads(
 #[rstest]
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn requests_are_the_sum_of_their_outcomes_whatever_happens(
-    #[values(Strategy::Aside, Strategy::Through)] strategy: Strategy,
+    #[values(Strategy::Aside, Strategy::Through, Strategy::Revalidate)] strategy: Strategy,
     #[values(Kind::Plain, Kind::Memory, Kind::Moka, Kind::NoRoom)] kind: Kind,
 ) {
     const TASKS: u64 = 8;
@@ -122,7 +122,7 @@ async fn requests_are_the_sum_of_their_outcomes_whatever_happens(
 #[rstest]
 #[tokio::test]
 async fn a_panicking_observer_breaks_nothing(
-    #[values(Strategy::Aside, Strategy::Through)] strategy: Strategy,
+    #[values(Strategy::Aside, Strategy::Through, Strategy::Revalidate)] strategy: Strategy,
 ) {
     struct Panics;
     impl Observer for Panics {
@@ -142,7 +142,7 @@ async fn a_panicking_observer_breaks_nothing(
 #[rstest]
 #[tokio::test]
 async fn a_refused_fill_is_counted(
-    #[values(Strategy::Aside, Strategy::Through)] strategy: Strategy,
+    #[values(Strategy::Aside, Strategy::Through, Strategy::Revalidate)] strategy: Strategy,
     #[values(Kind::Plain, Kind::Memory, Kind::Moka)] kind: Kind,
 ) {
     let stats = Arc::new(Stats::default());
@@ -163,7 +163,7 @@ async fn a_refused_fill_is_counted(
 #[rstest]
 #[tokio::test(start_paused = true)]
 async fn loads_and_a_sample_of_requests_are_timed(
-    #[values(Strategy::Aside, Strategy::Through)] strategy: Strategy,
+    #[values(Strategy::Aside, Strategy::Through, Strategy::Revalidate)] strategy: Strategy,
 ) {
     let stats = Arc::new(Stats::default());
     let source = Source::with(&[("key", 1)]);

@@ -25,6 +25,7 @@ store_conformance!(namespaced, waiting(store().await.namespaced("a*b").namespace
 store_conformance!(erased, waiting(store().await.shared()));
 store_conformance!(in_an_arc, waiting(Arc::new(store().await)));
 store_conformance!(json, waiting(store().await.encoded::<_, String>(Json::new())));
+store_conformance!(json_without_frame, waiting(store().await.encoded::<_, String>(Json::bare())));
 store_conformance!(postcard, waiting(store().await.encoded::<_, String>(Postcard::new())));
 store_conformance!(bincode, waiting(store().await.encoded::<_, u64>(Bincode::new())));
 store_conformance!(

@@ -32,7 +32,7 @@ async fn granted(store: &RedisStore, key: &str) -> cache_core::Lease {
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
 async fn every_strategy_reads_loads_and_invalidates(
-    #[values(Strategy::Aside, Strategy::Through)] strategy: Strategy,
+    #[values(Strategy::Aside, Strategy::Through, Strategy::Revalidate)] strategy: Strategy,
     #[values(false, true)] positional: bool,
 ) {
     let store = patient().await.connect().await.expect("a server");
@@ -67,7 +67,7 @@ async fn every_strategy_reads_loads_and_invalidates(
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_that_another_client_deletes_during_its_load_is_not_kept(
-    #[values(Strategy::Aside, Strategy::Through)] strategy: Strategy,
+    #[values(Strategy::Aside, Strategy::Through, Strategy::Revalidate)] strategy: Strategy,
 ) {
     let (url, service) = (redis_url().await, fresh_name());
     let store = patient_at(&url, &service).connect().await.expect("a server");

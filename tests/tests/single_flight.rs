@@ -27,7 +27,7 @@ async fn settle() {
 #[rstest]
 #[tokio::test]
 async fn a_thousand_callers_of_a_cold_key_make_one_load(
-    #[values(Strategy::Aside, Strategy::Through)] strategy: Strategy,
+    #[values(Strategy::Aside, Strategy::Through, Strategy::Revalidate)] strategy: Strategy,
     #[values(Kind::Plain, Kind::Memory, Kind::Moka)] kind: Kind,
 ) {
     let source = Source::with(&[("k", 1)]);
@@ -47,7 +47,7 @@ async fn a_thousand_callers_of_a_cold_key_make_one_load(
 #[rstest]
 #[tokio::test]
 async fn a_failing_load_is_made_once_and_all_get_its_own_error(
-    #[values(Strategy::Aside, Strategy::Through)] strategy: Strategy,
+    #[values(Strategy::Aside, Strategy::Through, Strategy::Revalidate)] strategy: Strategy,
 ) {
     let source = Source::with(&[("k", 1)]);
     source.hold();
@@ -71,7 +71,7 @@ async fn a_failing_load_is_made_once_and_all_get_its_own_error(
 #[rstest]
 #[tokio::test]
 async fn a_cancelled_leader_leaves_nobody_waiting_and_costs_one_more_load_at_most(
-    #[values(Strategy::Aside, Strategy::Through)] strategy: Strategy,
+    #[values(Strategy::Aside, Strategy::Through, Strategy::Revalidate)] strategy: Strategy,
     #[values(Kind::Plain, Kind::Memory, Kind::Moka)] kind: Kind,
 ) {
     let source = Source::with(&[("k", 1)]);
@@ -140,7 +140,7 @@ async fn a_lease_whose_last_caller_has_gone_is_given_back(
 #[rstest]
 #[tokio::test]
 async fn a_panicking_loader_is_an_error_for_all_and_harms_nothing(
-    #[values(Strategy::Aside, Strategy::Through)] strategy: Strategy,
+    #[values(Strategy::Aside, Strategy::Through, Strategy::Revalidate)] strategy: Strategy,
 ) {
     let source = Source::with(&[("k", 1)]);
     source.hold();
@@ -173,7 +173,7 @@ async fn a_panic_in_ttl_of_is_a_panic_of_the_loader() {
 #[rstest]
 #[tokio::test(start_paused = true)]
 async fn a_hung_load_ends_at_its_limit_and_frees_the_key(
-    #[values(Strategy::Aside, Strategy::Through)] strategy: Strategy,
+    #[values(Strategy::Aside, Strategy::Through, Strategy::Revalidate)] strategy: Strategy,
 ) {
     let source = Source::with(&[("k", 1)]);
     source.hold();
@@ -193,7 +193,7 @@ async fn a_hung_load_ends_at_its_limit_and_frees_the_key(
 #[rstest]
 #[tokio::test(start_paused = true)]
 async fn waiting_for_somebody_elses_load_is_bounded(
-    #[values(Strategy::Aside, Strategy::Through)] strategy: Strategy,
+    #[values(Strategy::Aside, Strategy::Through, Strategy::Revalidate)] strategy: Strategy,
 ) {
     let source = Source::with(&[("k", 1)]);
     source.hold();
@@ -279,7 +279,7 @@ async fn a_load_that_needs_its_own_result_is_an_error(
             let cache = CacheAside::new(store, minute()).expect("valid options");
             aside(cache, path, 0).await
         }
-        Strategy::Through => {
+        Strategy::Through | Strategy::Revalidate | Strategy::Writing(_) => {
             type Recursive = ReadThrough<cache_memory::MemoryStore<u64>, Next>;
             struct Next(Arc<std::sync::OnceLock<Recursive>>, &'static [&'static str]);
             impl cache_core::Loader<String> for Next {
@@ -352,7 +352,7 @@ async fn nested_loads_of_different_keys_do_not_disturb_each_other() {
 #[rstest]
 #[tokio::test]
 async fn all_who_wait_are_served_from_the_load_even_if_nothing_can_be_kept(
-    #[values(Strategy::Aside, Strategy::Through)] strategy: Strategy,
+    #[values(Strategy::Aside, Strategy::Through, Strategy::Revalidate)] strategy: Strategy,
     #[values("capacity 0", "lifetime 0")] nothing_kept: &str,
 ) {
     let source = Source::with(&[("k", 1)]);
@@ -390,7 +390,7 @@ async fn the_same_key_of_two_caches_is_two_loads() {
 #[rstest]
 #[tokio::test(start_paused = true)]
 async fn two_caches_on_one_store_make_one_load(
-    #[values(Strategy::Aside, Strategy::Through)] strategy: Strategy,
+    #[values(Strategy::Aside, Strategy::Through, Strategy::Revalidate)] strategy: Strategy,
 ) {
     let source = Source::with(&[("k", 1)]);
     source.hold();
@@ -421,7 +421,7 @@ async fn a_lease_held_for_too_long_is_not_waited_for_and_the_value_not_kept() {
 #[rstest]
 #[tokio::test]
 async fn after_a_million_one_shot_keys_no_flight_is_left(
-    #[values(Strategy::Aside, Strategy::Through)] strategy: Strategy,
+    #[values(Strategy::Aside, Strategy::Through, Strategy::Revalidate)] strategy: Strategy,
 ) {
     // A tenth of them per strategy goes through errors and cancellations.
     let source = Source::with(&[]);

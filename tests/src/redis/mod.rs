@@ -1,7 +1,11 @@
 //! Redis servers for tests, and what can go wrong on the way to them.
 
+mod cluster;
+mod container;
 mod proxy;
+mod sentinel;
 mod server;
+mod tls;
 
 use std::time::Duration;
 
@@ -10,11 +14,15 @@ use cache_redis::{RedisBuilder, RedisStore};
 use redis::aio::MultiplexedConnection;
 use tokio::sync::OnceCell;
 
+pub use cluster::{Cluster, cluster_urls};
+pub use container::Place;
 pub use proxy::{Fault, Proxy};
-pub use server::Server;
+pub use sentinel::Sentinels;
+pub use server::{Machine, Server};
+pub use tls::Authority;
 
 /// The server that all tests of this process share, as a URL: the one that `CACHE_TEST_REDIS_URL` names, or
-/// else one that is started here and ends with the process.
+/// else one that is started here, where [`Place::of_servers`] says, and ends with the process.
 ///
 /// # Panics
 ///
@@ -37,6 +45,14 @@ pub async fn redis_url() -> String {
 /// does not matter.
 pub async fn patient() -> RedisBuilder {
     patient_at(&redis_url().await, &fresh_name())
+}
+
+/// As [`patient`], on the [cluster of this process](cluster_urls).
+pub async fn patient_cluster() -> RedisBuilder {
+    let nodes = cluster_urls().await;
+    let nodes = nodes.iter().map(|url| url.trim_start_matches("redis://").trim_end_matches('/'));
+    let url = format!("redis+cluster://{}", nodes.collect::<Vec<_>>().join(","));
+    patient_at(&url, &fresh_name())
 }
 
 /// As [`patient`], for the server at `url` and the service of this name.
@@ -64,9 +80,9 @@ pub async fn foreign(url: &str) -> MultiplexedConnection {
 ///
 /// # Panics
 ///
-/// If it does not within 30 seconds.
+/// If it does not within a minute.
 pub async fn eventually(what: &str, mut condition: impl AsyncFnMut() -> bool) {
-    for _ in 0..3000 {
+    for _ in 0..6000 {
         if condition().await {
             return;
         }

@@ -26,6 +26,8 @@ pub enum Fault {
     CutAfter(usize),
     /// Every byte of the answers is another one.
     Corrupt,
+    /// Of what is published in channels, one message in so many does not arrive; all else does.
+    LoseMessages(u32),
 }
 
 /// Stands between a client and a server.
@@ -43,6 +45,7 @@ struct Shared {
     resets: watch::Sender<usize>,
     connections: AtomicUsize,
     answers: AtomicUsize,
+    lost: AtomicUsize,
 }
 
 impl Proxy {
@@ -59,6 +62,7 @@ impl Proxy {
             resets: watch::Sender::new(0),
             connections: AtomicUsize::new(0),
             answers: AtomicUsize::new(0),
+            lost: AtomicUsize::new(0),
         });
         let server = SocketAddr::from(([127, 0, 0, 1], port));
         let task = tokio::spawn(accept(listener, server, Arc::clone(&shared)));
@@ -91,6 +95,12 @@ impl Proxy {
     #[must_use]
     pub fn answers(&self) -> usize {
         self.shared.answers.load(Ordering::SeqCst)
+    }
+
+    /// How many messages, or groups of them, have been lost.
+    #[must_use]
+    pub fn lost(&self) -> usize {
+        self.shared.lost.load(Ordering::SeqCst)
     }
 }
 
@@ -166,6 +176,12 @@ async fn answers(
                 let left = most.saturating_sub(passed).min(length);
                 answer = &mut answer[..left];
             }
+            Fault::LoseMessages(one_in) => {
+                if fastrand::u32(..one_in) == 0 && are_messages(answer) {
+                    shared.lost.fetch_add(1, Ordering::SeqCst);
+                    continue;
+                }
+            }
             Fault::Corrupt => answer.iter_mut().for_each(|byte| *byte ^= 0x55),
         }
         passed += answer.len();
@@ -174,6 +190,31 @@ async fn answers(
             return Ok(());
         }
     }
+}
+
+/// Whether these are messages of channels, whole ones, and nothing else.
+fn are_messages(bytes: &[u8]) -> bool {
+    let after = |bytes: &[u8]| {
+        let message = bytes.strip_prefix(b">3\r\n$7\r\nmessage\r\n")?;
+        // The channel, and what was published there.
+        Some(after_string(after_string(message)?)?.len())
+    };
+    let mut left = bytes;
+    while let Some(length) = after(left) {
+        left = &left[left.len() - length..];
+        if left.is_empty() {
+            return true;
+        }
+    }
+    false
+}
+
+/// What comes after a string of the protocol.
+fn after_string(bytes: &[u8]) -> Option<&[u8]> {
+    let text = bytes.strip_prefix(b"$")?;
+    let end = text.iter().position(|byte| *byte == b'\r')?;
+    let length: usize = std::str::from_utf8(&text[..end]).ok()?.parse().ok()?;
+    text.get(end + 2 + length + 2..)
 }
 
 async fn unless_hanging(shared: &Shared) {
