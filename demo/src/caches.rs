@@ -1,6 +1,6 @@
 //! The caches that are measured: every strategy with every store.
 //!
-//! A new strategy is a variant of [`Strategy`] and an arm of [`Scenario::over`]; a new store is a
+//! A new strategy is a variant of [`Strategy`] and an arm of [`Scenario::open`]; a new store is a
 //! variant of [`Store`] and an arm of [`Scenario::open`].
 
 use std::fmt;
@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use cache_core::{
-    CacheAside, CacheStore, CacheStoreExt, ReadCache, ReadOptions, ReadThrough, Stats,
+    CacheAside, CacheStore, CacheStoreExt, ReadCache, ReadOptions, ReadThrough,
+    StaleWhileRevalidate, Stats,
 };
 use cache_memory::{MemoryStore, MokaStore};
 use cache_serde::{Json, Postcard};
@@ -17,9 +18,11 @@ use clap::ValueEnum;
 use futures_util::future::BoxFuture;
 use serde::Serialize;
 
-use crate::failure::Result;
+use crate::failure::{Failure, Result};
 use crate::measure::Counts;
+use crate::redis::Redis;
 use crate::source::{Change, Product, Source};
+use crate::writing::{self, Behind};
 
 /// Who loads, who writes, and when.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
@@ -31,6 +34,27 @@ pub(crate) enum Strategy {
     CacheAside,
     /// The cache has the loader; the caller invalidates after each write
     ReadThrough,
+    /// As read-through, but values in demand are refreshed shortly before their lifetime is over (in memory only)
+    EarlyRefresh,
+    /// As read-through, but what is past its lifetime is returned at once for as long again, and refreshed (in memory only)
+    StaleWhileRevalidate,
+    /// The cache writes to SQLite, and then to its store (in memory only)
+    WriteThrough,
+    /// The cache writes to a journal in memory, and in batches to SQLite later (in memory only)
+    WriteBehind,
+    /// The same with a journal on disk, which survives a crash (in memory only)
+    WriteBehindDisk,
+}
+
+impl Strategy {
+    /// Whether it runs on every store, or in memory alone, which shows what is its own.
+    fn runs_on(self, store: Store) -> bool {
+        match self {
+            Self::NoCache => false,
+            Self::CacheAside | Self::ReadThrough => true,
+            _ => store == Store::Memory,
+        }
+    }
 }
 
 /// Where the entries are.
@@ -45,6 +69,17 @@ pub(crate) enum Store {
     Json,
     /// In this process, as bytes: postcard
     Postcard,
+    /// On a Redis server: JSON
+    RedisJson,
+    /// On a Redis server: postcard
+    RedisPostcard,
+}
+
+impl Store {
+    /// Whether it needs a Redis server.
+    pub(crate) fn is_redis(self) -> bool {
+        matches!(self, Self::RedisJson | Self::RedisPostcard)
+    }
 }
 
 /// One row of the result: a strategy over a store.
@@ -75,36 +110,77 @@ pub(crate) trait CacheUnderTest: Send + Sync {
 
     /// What the cache has counted; `None` if there is no cache.
     fn counts(&self) -> Option<Counts>;
+
+    /// Ends what goes on after the last client has gone: then every write is in the source.
+    fn end(&self) -> BoxFuture<'_, Result<()>> {
+        Box::pin(async { Ok(()) })
+    }
 }
 
 impl Scenario {
-    /// Every one of the strategies with every one of the stores.
+    /// Every one of the strategies with every one of the stores that it runs on.
     pub(crate) fn all(strategies: &[Strategy], stores: &[Store]) -> Vec<Self> {
         let mut scenarios = Vec::new();
         for &strategy in strategies {
             if strategy == Strategy::NoCache {
                 scenarios.push(Self { strategy, store: None });
             } else {
-                scenarios.extend(stores.iter().map(|&store| Self { strategy, store: Some(store) }));
+                let stores = stores.iter().filter(|&&store| strategy.runs_on(store));
+                scenarios.extend(stores.map(|&store| Self { strategy, store: Some(store) }));
             }
         }
         scenarios
     }
 
-    /// An empty cache in front of `source`.
-    pub(crate) fn open(
+    /// An empty cache in front of `source`; `redis` is there if it is needed.
+    pub(crate) async fn open(
         self,
         source: Source,
         settings: &Settings,
+        redis: Option<&Redis>,
     ) -> Result<Arc<dyn CacheUnderTest>> {
         let capacity = settings.capacity;
         let bytes = || MemoryStore::<Bytes>::new(capacity);
+        let redis = || {
+            let none = || Failure::new(self.to_string(), "there is no Redis server");
+            Ok::<_, Failure>(redis.ok_or_else(none)?.empty_store(&self.to_string()))
+        };
+        let stats = Arc::new(Stats::default());
+        let options = settings.options(&stats);
+        match self.strategy {
+            Strategy::StaleWhileRevalidate => {
+                let loaded = source.clone();
+                let load = move |id| load(loaded.clone(), id);
+                let options = options.stale_for(settings.ttl);
+                let cache = StaleWhileRevalidate::new(MemoryStore::new(capacity), load, options)?;
+                return Ok(Arc::new(Invalidated { cache, source, stats }));
+            }
+            Strategy::EarlyRefresh => {
+                let loaded = source.clone();
+                let load = move |id| load(loaded.clone(), id);
+                let options = options.early_refresh(1.0);
+                let cache = ReadThrough::new(MemoryStore::new(capacity), load, options)?;
+                return Ok(Arc::new(Invalidated { cache, source, stats }));
+            }
+            Strategy::WriteThrough => return writing::through(capacity, source, options, stats),
+            Strategy::WriteBehind => {
+                return writing::behind(Behind::Memory, capacity, source, options, stats).await;
+            }
+            Strategy::WriteBehindDisk => {
+                return writing::behind(Behind::Disk, capacity, source, options, stats).await;
+            }
+            Strategy::NoCache | Strategy::CacheAside | Strategy::ReadThrough => {}
+        }
         match self.store {
             None => Ok(Arc::new(source)),
             Some(Store::Memory) => self.over(MemoryStore::new(capacity), source, settings),
             Some(Store::Moka) => self.over(MokaStore::new(capacity), source, settings),
             Some(Store::Json) => self.over(bytes().encoded(Json::new()), source, settings),
             Some(Store::Postcard) => self.over(bytes().encoded(Postcard::new()), source, settings),
+            Some(Store::RedisJson) => self.over(redis()?.encoded(Json::new()), source, settings),
+            Some(Store::RedisPostcard) => {
+                self.over(redis()?.encoded(Postcard::new()), source, settings)
+            }
         }
     }
 
@@ -118,25 +194,24 @@ impl Scenario {
         S: CacheStore<Value = Arc<Product>>,
     {
         let stats = Arc::new(Stats::default());
-        let options = ReadOptions::ttl(settings.ttl)
-            .jitter(settings.jitter)
-            .negative_ttl(settings.negative_ttl)
-            .observer(Arc::clone(&stats));
-        Ok(match self.strategy {
-            Strategy::NoCache => Arc::new(source),
-            Strategy::CacheAside => {
-                Arc::new(Aside { cache: CacheAside::new(store, options)?, source, stats })
-            }
-            Strategy::ReadThrough => {
-                let loaded = source.clone();
-                let load = move |id| load(loaded.clone(), id);
-                Arc::new(Invalidated {
-                    cache: ReadThrough::new(store, load, options)?,
-                    source,
-                    stats,
-                })
-            }
-        })
+        let options = settings.options(&stats);
+        if self.strategy == Strategy::CacheAside {
+            let cache = CacheAside::new(store, options)?;
+            return Ok(Arc::new(Aside { cache, source, stats }));
+        }
+        let loaded = source.clone();
+        let load = move |id| load(loaded.clone(), id);
+        let cache = ReadThrough::new(store, load, options)?;
+        Ok(Arc::new(Invalidated { cache, source, stats }))
+    }
+}
+
+impl Settings {
+    fn options(&self, stats: &Arc<Stats>) -> ReadOptions<Arc<Product>, Arc<Stats>> {
+        ReadOptions::ttl(self.ttl)
+            .jitter(self.jitter)
+            .negative_ttl(self.negative_ttl)
+            .observer(Arc::clone(stats))
     }
 }
 
@@ -156,7 +231,7 @@ fn write_name(f: &mut fmt::Formatter<'_>, value: impl ValueEnum) -> fmt::Result 
     value.to_possible_value().map_or(Ok(()), |value| f.write_str(value.get_name()))
 }
 
-async fn load(source: Source, id: u64) -> Result<Option<Arc<Product>>> {
+pub(crate) async fn load(source: Source, id: u64) -> Result<Option<Arc<Product>>> {
     Ok(source.read(id).await?.map(Arc::new))
 }
 
@@ -226,12 +301,13 @@ impl<C: ReadCache<u64, Value = Arc<Product>>> CacheUnderTest for Invalidated<C> 
     }
 }
 
-fn counts(stats: &Stats) -> Counts {
+pub(crate) fn counts(stats: &Stats) -> Counts {
     let now = stats.snapshot();
     Counts {
         hits: now.hits + now.negative_hits + now.stale,
         misses: now.misses(),
         loads: now.loads,
+        past_lifetime: now.stale,
         coalesced: now.coalesced,
         refused_fills: now.refused_fills,
     }

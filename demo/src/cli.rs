@@ -5,10 +5,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::error::ErrorKind;
-use clap::{Parser, ValueEnum};
+use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::caches::{Scenario, Settings, Store, Strategy};
 use crate::run::Limits;
+use crate::tiered::By;
 use crate::trace::Format;
 use crate::workload;
 
@@ -16,20 +17,26 @@ const AFTER: &str = "\
 Examples:
   cache-demo                                    everything, in about half a minute
   cache-demo --quick --store memory             a short look at one store
+  cache-demo --store redis-json --redis redis://localhost
   cache-demo --strategy no-cache,read-through --zipf 0.7 --writes 30
   cache-demo --trace access.log.gz              what a cache would do for this web server
   cache-demo --json > results.json
+  cache-demo crash                              kill -9 in the middle of writing behind
+  cache-demo tiered                             stale reads of processes with memory in front of Redis
 
 Exit status: 0 if all went well; 1 if a stale value was read, a request failed or the input is bad; 2 for a wrong option.";
 
 /// Replays reads and writes with many concurrent clients against a catalogue in SQLite: without a
-/// cache, and through every strategy with every store. Ends with a table and a report in HTML.
+/// cache, and through the strategies with the stores. Ends with a table and a report in HTML.
 ///
 /// Nothing has to be installed or running: the database is made in a temporary folder (TMPDIR) and
-/// removed at the end.
+/// removed at the end, and the stores on Redis are left out if there is no redis-server.
 #[derive(Debug, Parser)]
 #[command(name = "cache-demo", version, after_help = AFTER, max_term_width = 100)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct Options {
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
     /// Only these strategies (comma separated, or given again)
     #[arg(
         long,
@@ -48,6 +55,10 @@ pub(crate) struct Options {
         help_heading = "What is measured"
     )]
     pub(crate) store: Vec<Store>,
+    /// The Redis server for the stores that need one, redis://user:password@host:port/database: keys under a name of this run's own are
+    /// made there and removed [default: one that is started for the run, if redis-server is on the PATH]
+    #[arg(long, value_name = "URL", help_heading = "What is measured")]
+    pub(crate) redis: Option<String>,
     /// Clients that send requests at the same time, each its next one when the last is answered
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=2_000), value_name = "N", help_heading = "What is measured")]
     pub(crate) clients: u16,
@@ -127,6 +138,47 @@ pub(crate) struct Options {
     /// Print the results as JSON instead of a table
     #[arg(long, help_heading = "Results")]
     pub(crate) json: bool,
+}
+
+/// What else the program can do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Kills a child in the middle of writing behind, and shows that what it had acknowledged is in SQLite after a restart
+    Crash {
+        /// How often
+        #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=10_000), value_name = "N")]
+        rounds: u32,
+        /// The same seed kills after the same numbers of writes
+        #[arg(long, default_value_t = 1, value_name = "N")]
+        seed: u64,
+    },
+    /// Several processes with memory in front of one Redis server: one changes data, and the reads of the others are compared with it
+    Tiered {
+        /// How many processes read
+        #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100), value_name = "N")]
+        processes: u32,
+        /// For how many seconds
+        #[arg(long, default_value = "5", value_parser = seconds, value_name = "S")]
+        seconds: Duration,
+        /// What keeps the copies in memory coherent
+        #[arg(long, value_enum, default_value_t = By::Bus, value_name = "WAY")]
+        by: By,
+        /// The Redis server [default: one that is started for the run, if redis-server is on the PATH]
+        #[arg(long, value_name = "URL")]
+        redis: Option<String>,
+    },
+    /// One of the processes
+    #[command(hide = true)]
+    TieredChild {
+        folder: PathBuf,
+        service: String,
+        by: By,
+        #[arg(long)]
+        writes: bool,
+    },
+    /// The child
+    #[command(hide = true)]
+    CrashChild { folder: PathBuf, first_version: u64 },
 }
 
 impl Options {

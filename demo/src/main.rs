@@ -2,15 +2,19 @@
 
 mod caches;
 mod cli;
+mod crash;
 mod failure;
 mod loads;
 mod measure;
 mod pool;
+mod redis;
 mod report;
 mod run;
 mod source;
+mod tiered;
 mod trace;
 mod workload;
+mod writing;
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, IsTerminal, Write};
@@ -18,9 +22,11 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use cli::Options;
+use caches::{Scenario, Store};
+use cli::{Command, Options};
 use failure::{Failure, Result};
 use measure::{Acknowledged, Outcome, Slot};
+use redis::Redis;
 use report::Report;
 use run::{Limits, Run};
 use source::Source;
@@ -32,7 +38,18 @@ fn main() -> ExitCode {
         Ok(options) => options,
         Err(status) => return status.into(),
     };
-    match job(&options) {
+    let done = match &options.command {
+        None => job(&options),
+        Some(Command::Crash { rounds, seed }) => crash::run(*rounds, *seed),
+        Some(Command::Tiered { processes, seconds, by, redis }) => {
+            tiered::run(*processes, *seconds, *by, redis.as_deref())
+        }
+        Some(Command::TieredChild { folder, service, by, writes }) => {
+            tiered::child(folder, service, *by, *writes)
+        }
+        Some(Command::CrashChild { folder, first_version }) => crash::child(folder, *first_version),
+    };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             eprintln!("cache-demo: {failure}");
@@ -92,7 +109,13 @@ fn workload(options: &Options) -> Result<Workload> {
 }
 
 async fn measure_all(options: &Options, workload: Arc<Workload>) -> Result<Report> {
-    let scenarios = options.scenarios();
+    let mut scenarios = options.scenarios();
+    if scenarios.is_empty() {
+        let why =
+            "these strategies don't run on these stores here; leave one of the two options out";
+        return Err(Failure::new("nothing to do", why));
+    }
+    let redis = redis(options, &mut scenarios).await?;
     let limits = options.limits(scenarios.len());
     eprintln!("{}", workload.describe());
     let began = Instant::now();
@@ -110,7 +133,7 @@ async fn measure_all(options: &Options, workload: Arc<Workload>) -> Result<Repor
         let source = source.counted_anew();
         let run = Run {
             scenario,
-            cache: scenario.open(source.clone(), &options.caches())?,
+            cache: scenario.open(source.clone(), &options.caches(), redis.as_ref()).await?,
             source,
             workload: Arc::clone(&workload),
             acknowledged: Arc::clone(&acknowledged),
@@ -120,11 +143,39 @@ async fn measure_all(options: &Options, workload: Arc<Workload>) -> Result<Repor
         show_outcome(&step, &outcome);
         outcomes.push(outcome);
     }
+    if let Some(redis) = redis {
+        redis.tidy_up().await?;
+    }
     Ok(Report {
         workload: workload.describe(),
         settings: settings(options, limits, &workload),
         scenarios: outcomes,
     })
+}
+
+/// The server for the scenarios that need one. Without one they are left out, unless they were asked for.
+async fn redis(options: &Options, scenarios: &mut Vec<Scenario>) -> Result<Option<Redis>> {
+    let is_redis = |scenario: &Scenario| scenario.store.is_some_and(Store::is_redis);
+    if !scenarios.iter().any(is_redis) {
+        return Ok(None);
+    }
+    if let Some(url) = &options.redis {
+        return Redis::at(url).await.map(Some);
+    }
+    let why = match Redis::start().await {
+        Ok(Some(redis)) => return Ok(Some(redis)),
+        Ok(None) => Failure::new(
+            "redis-server",
+            "there is none on the PATH; install one, or name a server with --redis",
+        ),
+        Err(failure) => failure,
+    };
+    if options.store.iter().any(|store| store.is_redis()) {
+        return Err(why);
+    }
+    eprintln!("Without Redis ({why}).");
+    scenarios.retain(|scenario| !is_redis(scenario));
+    Ok(None)
 }
 
 fn show_progress(step: &str, totals: Slot) {

@@ -104,6 +104,8 @@ pub(crate) struct Counts {
     pub(crate) hits: u64,
     pub(crate) misses: u64,
     pub(crate) loads: u64,
+    /// Hits with a value that was past its lifetime, within the window that the strategy declares.
+    pub(crate) past_lifetime: u64,
     /// Misses that shared somebody else's load.
     pub(crate) coalesced: u64,
     /// Loaded values that were not kept, because their key had been invalidated meanwhile.

@@ -74,6 +74,7 @@ impl Run {
         }
         let end = now();
         timeline.add(end);
+        self.cache.end().await?;
         let cache = self.cache.counts();
         Ok(Outcome {
             scenario: self.scenario,

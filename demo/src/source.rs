@@ -115,6 +115,23 @@ impl Source {
         self.database.writer.ask(row).await
     }
 
+    /// Makes these products what they are here, in one transaction, which counts as one write.
+    pub(crate) async fn put(&self, products: Vec<Arc<Product>>) -> Result<()> {
+        self.counters.writes.fetch_add(1, Ordering::Relaxed);
+        self.network().await;
+        let rows = move |connection: &Connection| {
+            let transaction = connection.unchecked_transaction()?;
+            for product in &products {
+                let Product { id, price_cents, stock, version, .. } = **product;
+                transaction
+                    .prepare_cached("UPDATE product SET price_cents = ?2, stock = ?3, version = ?4 WHERE id = ?1")?
+                    .execute(params![id as i64, price_cents, stock, version as i64])?;
+            }
+            transaction.commit()
+        };
+        self.database.writer.ask(rows).await
+    }
+
     /// Reads asked for so far.
     pub(crate) fn reads(&self) -> u64 {
         self.counters.reads.load(Ordering::Relaxed)

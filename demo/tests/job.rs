@@ -7,13 +7,17 @@ use std::process::{Command, Output};
 use tempfile::TempDir;
 
 fn demo(folder: &Path, arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_cache-demo"))
-        .args(arguments)
-        .current_dir(folder)
-        .env("TMPDIR", folder)
-        .output()
-        .unwrap()
+    command(folder, arguments).output().unwrap()
 }
+
+fn command(folder: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_cache-demo"));
+    command.args(arguments).current_dir(folder).env("TMPDIR", folder);
+    command
+}
+
+/// Held by those who look for keys on the server that the tests share.
+static SERVER: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
 fn text(bytes: &[u8]) -> &str {
     std::str::from_utf8(bytes).unwrap()
@@ -35,7 +39,8 @@ const SMALL: [&str; 10] = [
 #[test]
 fn the_main_job_ends_with_a_table_and_a_report() {
     let folder = TempDir::new().unwrap();
-    let output = demo(folder.path(), &SMALL);
+    // Without a redis-server, on whatever machine.
+    let output = command(folder.path(), &SMALL).env("PATH", folder.path()).output().unwrap();
     assert!(output.status.success(), "{}", text(&output.stderr));
     let (table, progress) = (text(&output.stdout), text(&output.stderr));
     let page = fs::read_to_string(folder.path().join("cache-report.html")).unwrap();
@@ -48,12 +53,81 @@ fn the_main_job_ends_with_a_table_and_a_report() {
             );
         }
     }
+    for strategy in [
+        "early-refresh",
+        "stale-while-revalidate",
+        "write-through",
+        "write-behind",
+        "write-behind-disk",
+    ] {
+        assert!(table.contains(&format!("{strategy} x memory")), "{strategy}");
+    }
     assert!(table.contains("no-cache") && table.contains("cache-report.html"));
-    // One line for each scenario, and two before; nothing that only a terminal understands.
-    assert_eq!(progress.lines().count(), 2 + 9);
+    assert!(progress.starts_with("Without Redis (redis-server: there is none on the PATH"));
+    // One line for each scenario, and three before; nothing that only a terminal understands.
+    assert_eq!(progress.lines().count(), 3 + 14);
     assert!(!progress.contains('\r'));
     // The database is gone.
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_strategy_runs_on_a_redis_server_and_leaves_nothing_there() {
+    let _alone = SERVER.lock().await;
+    let url = cache_tests::redis::redis_url().await;
+    let folder = TempDir::new().unwrap();
+    let arguments =
+        [&SMALL[..], &["--json", "--store", "redis-json,redis-postcard", "--redis", &url]].concat();
+    let output = demo(folder.path(), &arguments);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let results: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let scenarios = results["scenarios"].as_array().unwrap();
+    assert_eq!(scenarios.len(), 1 + 4);
+    for scenario in scenarios {
+        assert_eq!((&scenario["requests"], &scenario["stale_reads"]), (&300.into(), &0.into()));
+    }
+    let mut client = cache_tests::redis::foreign(&url).await;
+    let mut keys = redis::cmd("KEYS");
+    let left: Vec<String> = keys.arg("cache-demo-*").query_async(&mut client).await.unwrap();
+    assert_eq!(left, [""; 0]);
+}
+
+/// A program called `redis-server` that never answers, and writes down its number.
+#[cfg(unix)]
+#[test]
+fn the_server_that_the_job_starts_ends_with_it() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let folder = TempDir::new().unwrap();
+    let server = folder.path().join("redis-server");
+    let code = "#!/bin/sh\n[ \"$1\" = --version ] || { echo $$ >id.part; mv id.part id; exec sleep 600; }\n";
+    fs::write(&server, code).unwrap();
+    fs::set_permissions(&server, fs::Permissions::from_mode(0o755)).unwrap();
+    let path = format!("{}:{}", folder.path().display(), std::env::var("PATH").unwrap());
+    for signal in ["-INT", "-KILL"] {
+        let mut job = command(folder.path(), &SMALL).env("PATH", &path).spawn().unwrap();
+        let id = eventually(|| fs::read_to_string(folder.path().join("id")).ok());
+        let kill = |arguments: &[&str]| {
+            let output = Command::new("kill").args(arguments).output().unwrap();
+            output.status.success()
+        };
+        assert!(kill(&["-0", id.trim()]));
+        assert!(kill(&[signal, &job.id().to_string()]));
+        assert!(!job.wait().unwrap().success());
+        eventually(|| (!kill(&["-0", id.trim()])).then_some(()));
+        fs::remove_file(folder.path().join("id")).unwrap();
+    }
+}
+
+#[cfg(unix)]
+fn eventually<T>(mut found: impl FnMut() -> Option<T>) -> T {
+    for _ in 0..6000 {
+        if let Some(found) = found() {
+            return found;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    panic!("never");
 }
 
 #[test]
@@ -98,11 +172,15 @@ fn a_trace_is_replayed_once_from_its_beginning_to_its_end() {
 fn bad_input_ends_with_one_plain_line() {
     let folder = TempDir::new().unwrap();
     fs::write(folder.path().join("empty"), "").unwrap();
-    let cases: [(&[&str], &str); 7] = [
+    let cases: [(&[&str], &str); 8] = [
+        (&["--redis", "redis://:secret@127.0.0.1:1", "--store", "redis-json"], "--redis: "),
         (&["--trace", "none"], "none: No such file"),
         (&["--trace", "empty"], "empty: has no requests in it"),
         (&["--trace", "."], ".: is a folder"),
-        (&["--store", "disk"], "possible values: memory, moka, json, postcard"),
+        (
+            &["--store", "disk"],
+            "possible values: memory, moka, json, postcard, redis-json, redis-postcard",
+        ),
         (&["--strategy", "magic"], "possible values: no-cache, cache-aside, read-through"),
         (&["--ttl", "0s"], "a lifetime can't be zero"),
         (&["--report", "none/report.html"], "none/report.html: No such file"),
@@ -116,4 +194,40 @@ fn bad_input_ends_with_one_plain_line() {
     }
     // Nothing is left behind but what was there.
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn a_child_that_is_killed_in_the_middle_of_writing_behind_loses_nothing() {
+    let folder = TempDir::new().unwrap();
+    let output = demo(folder.path(), &["crash", "--rounds", "3"]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let table = text(&output.stdout);
+    assert_eq!(table.lines().filter(|line| line.ends_with("         0")).count(), 3, "{table}");
+    assert!(table.contains("Every acknowledged write was in SQLite"), "{table}");
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_process_reads_from_its_memory_what_another_has_changed() {
+    let _alone = SERVER.lock().await;
+    let url = cache_tests::redis::redis_url().await;
+    for by in ["bus", "tracking"] {
+        let folder = TempDir::new().unwrap();
+        let arguments =
+            ["tiered", "--processes", "2", "--seconds", "1", "--by", by, "--redis", &url];
+        let output = demo(folder.path(), &arguments);
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        let table = text(&output.stdout);
+        assert_eq!(
+            table.lines().filter(|line| line.ends_with("          0")).count(),
+            2,
+            "{table}"
+        );
+        assert!(table.contains("No read was stale beyond the declared bound."), "{table}");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+        let mut client = cache_tests::redis::foreign(&url).await;
+        let mut keys = redis::cmd("KEYS");
+        let left: Vec<String> = keys.arg("cache-demo-*").query_async(&mut client).await.unwrap();
+        assert_eq!(left, [""; 0]);
+    }
 }

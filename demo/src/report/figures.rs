@@ -49,9 +49,9 @@ pub(super) fn figures(outcomes: &[Outcome]) -> String {
 /// All of them, a row for each scenario.
 pub(super) fn table(outcomes: &[Outcome]) -> String {
     let mut html = String::from(
-        "<table>\n<thead><tr><th>Scenario</th><th>Hit rate</th><th>Source reads</th><th>Source writes</th><th>Stale reads</th>\
+        "<table>\n<thead><tr><th>Scenario</th><th>Hit rate</th><th>Source reads</th><th>Client writes</th><th>Source writes</th><th>Stale reads</th>\
          <th>Get p50</th><th>Get p99</th><th>Write p50</th><th>Most loads of one key</th><th>Shared loads</th>\
-         <th>Refused fills</th><th>Requests</th><th>Requests/s</th></tr></thead>\n<tbody>\n",
+         <th>Refused fills</th><th>Past lifetime</th><th>Requests</th><th>Requests/s</th></tr></thead>\n<tbody>\n",
     );
     for outcome in outcomes {
         let of_cache = |figure: fn(&Counts) -> u64| {
@@ -61,8 +61,9 @@ pub(super) fn table(outcomes: &[Outcome]) -> String {
         html += &format!("<tr><td>{}</td>", escape(&outcome.name()));
         html += &format!("<td>{}</td>", percent(outcome.hit_rate));
         html += &format!(
-            "<td>{}</td><td>{}</td>",
+            "<td>{}</td><td>{}</td><td>{}</td>",
             count(outcome.source_reads),
+            count(outcome.write.count),
             count(outcome.source_writes)
         );
         html += &format!("<td{stale}>{}</td>", count(outcome.stale_reads));
@@ -72,6 +73,7 @@ pub(super) fn table(outcomes: &[Outcome]) -> String {
         html += &format!("<td>{}</td>", outcome.most_concurrent_loads_of_a_key);
         html += &format!("<td>{}</td>", of_cache(|cache| cache.coalesced));
         html += &format!("<td>{}</td>", of_cache(|cache| cache.refused_fills));
+        html += &format!("<td>{}</td>", of_cache(|cache| cache.past_lifetime));
         html += &format!("<td>{}</td>", count(outcome.requests));
         html += &format!("<td>{}</td></tr>\n", count(outcome.requests_per_second as u64));
     }

@@ -3,16 +3,31 @@
 use super::{count, micros, percent};
 use crate::measure::Outcome;
 
-const COLUMNS: usize = 10;
+const COLUMNS: usize = 12;
 
 /// One row per scenario under a header of two lines.
 pub(crate) fn table(outcomes: &[Outcome]) -> String {
     let mut rows: Vec<[String; COLUMNS]> = [
-        ["", "hit", "source", "source", "stale", "get", "get", "most loads", "requests", ""],
+        [
+            "",
+            "hit",
+            "past",
+            "source",
+            "client",
+            "source",
+            "stale",
+            "get",
+            "get",
+            "most loads",
+            "requests",
+            "",
+        ],
         [
             "scenario",
             "rate",
+            "ttl",
             "reads",
+            "writes",
             "writes",
             "reads",
             "p50",
@@ -48,7 +63,9 @@ fn row(outcome: &Outcome) -> [String; COLUMNS] {
     [
         outcome.name(),
         percent(outcome.hit_rate),
+        outcome.cache.map_or_else(|| "-".to_owned(), |cache| count(cache.past_lifetime)),
         count(outcome.source_reads),
+        count(outcome.write.count),
         count(outcome.source_writes),
         count(outcome.stale_reads),
         micros(outcome.get.p50_us),

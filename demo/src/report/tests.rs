@@ -7,6 +7,7 @@ fn outcome(strategy: Strategy, store: Option<Store>) -> Outcome {
         hits: 900,
         misses: 100,
         loads: 80,
+        past_lifetime: 0,
         coalesced: 20,
         refused_fills: 1,
     });
