@@ -1,119 +1,200 @@
-//! Measures what the cache costs, against the engines below, in one run.
-//!
-//! `cargo run --release -p cache-benches`: everything. `… -- time`: nanoseconds per hit, the
-//! candidates taking turns, medians. `… -- instructions`: instructions per hit, counted by
-//! callgrind, which has to be installed (package `valgrind`).
-
-mod hit;
+//! Measures what the cache costs, against the engines and clients below, in one run.
 
 use std::env;
-use std::process::{Command, ExitCode};
+use std::process::{Command, ExitCode, Stdio};
 use std::time::Instant;
 
-use hit::{CANDIDATES, Candidate};
+use cache_benches::measure::Effort;
+use cache_benches::redis::{self, Server};
+use cache_benches::report::{Bar, Section};
+use cache_benches::results::{Results, folder, load};
+use cache_benches::{codecs, hit, hit_rate, scale, stampede};
+use tokio::runtime::Runtime;
 
-const ROUNDS: usize = 31;
-const HITS_PER_ROUND: usize = 100_000;
+const USAGE: &str = "\
+usage: cache-benches all | PART .. [--quick] [--no-peers] [--trace FILE]..
+
+all             every part, and the peers; writes benches/RESULTS.md and benches/charts
+hit             instructions, allocations and time of a hit in memory, by one thread and by two
+redis           get, set, get_or_load and get_many, by 1 to 256 callers
+stampede        a cold key, a failing load, a leader that goes away; and four processes
+codecs          encoding and decoding
+scale           hits on 1,000 to 10,000,000 entries, and the memory of an entry
+hit-rates       of made-up requests, and of the traces that are given
+budget          whether a hit is within its budget of instructions and allocations: fails if it is not
+
+--quick         rough figures, in a minute
+--no-peers      without the libraries beside this one, which take minutes to compile
+--trace FILE    requests to measure hit rates with: a key in each line, or 32-bit numbers, perhaps compressed with xz
+
+Counting instructions needs valgrind, and redis and stampede need a redis-server on the PATH.";
+
+const PARTS: [&str; 6] = ["hit", "redis", "stampede", "codecs", "scale", "hit-rates"];
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    match arguments.as_slice() {
-        [] | ["all"] => {
-            time();
-            instructions()
+    let done = match arguments.as_slice() {
+        // What callgrind, and the parts themselves, run in processes of their own.
+        ["hits", name, hits] => hit::counted(hit::OWN, name, hits.parse().unwrap_or(0)),
+        ["fill", name, entries] => {
+            scale::fill(name, entries.parse().unwrap_or(0)).map(|bytes| println!("{bytes}"))
         }
-        ["time"] => {
-            time();
-            ExitCode::SUCCESS
+        ["stampede-child", url] => runtime().block_on(stampede::child(url)),
+        ["budget"] => hit::check(),
+        [] => Err(USAGE.to_owned()),
+        _ => Plan::of(&arguments).and_then(|plan| plan.run()),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
         }
-        ["instructions"] => instructions(),
-        // What callgrind runs.
-        ["hits", name, hits] => run(name, hits.parse().unwrap_or(0)),
-        _ => {
-            eprintln!("usage: cache-benches [all | time | instructions]");
-            ExitCode::from(2)
+    }
+}
+
+struct Plan<'a> {
+    parts: Vec<&'a str>,
+    all: bool,
+    peers: bool,
+    effort: Effort,
+    traces: Vec<String>,
+}
+
+impl<'a> Plan<'a> {
+    fn of(arguments: &[&'a str]) -> Result<Self, String> {
+        let mut plan = Self {
+            parts: Vec::new(),
+            all: false,
+            peers: true,
+            effort: Effort::full(),
+            traces: Vec::new(),
+        };
+        let mut arguments = arguments.iter();
+        while let Some(argument) = arguments.next() {
+            match *argument {
+                "all" => plan.all = true,
+                "--quick" => plan.effort = Effort::quick(),
+                "--no-peers" => plan.peers = false,
+                "--trace" => plan.traces.push((*arguments.next().ok_or(USAGE)?).to_owned()),
+                part if PARTS.contains(&part) => plan.parts.push(part),
+                _ => return Err(USAGE.to_owned()),
+            }
         }
+        if plan.all {
+            plan.parts = PARTS.to_vec();
+        }
+        Ok(plan)
+    }
+
+    fn run(&self) -> Result<(), String> {
+        let (began, load) = (Instant::now(), load());
+        let mut sections = Vec::new();
+        for part in &self.parts {
+            let measured = self.measure(part)?;
+            measured.iter().for_each(|section| println!("{section}"));
+            sections.extend(measured);
+        }
+        if !self.all {
+            return Ok(());
+        }
+        let own = began.elapsed().as_secs();
+        let peers = if self.peers { peers(self.effort.quick)? } else { without_peers() };
+        println!("{peers}");
+        let quick = if self.effort.quick { " (with --quick: the figures are rough)" } else { "" };
+        let both = began.elapsed().as_secs();
+        let took = format!("{own} s{quick}; {both} s with the peers, and with compiling them");
+        let results = Results { sections, peers, load, took };
+        results.write(&folder())?;
+        eprintln!("written to {}", folder().join("RESULTS.md").display());
+        Ok(())
+    }
+
+    fn measure(&self, part: &str) -> Result<Vec<Section>, String> {
+        eprintln!("measuring: {part}");
+        let effort = self.effort;
+        Ok(match part {
+            "hit" => {
+                let (mut section, counts) = hit::measure(hit::OWN, effort, "A hit in memory")?;
+                section.bars = hit_bars(&counts);
+                let names = [
+                    "raw quick_cache",
+                    "ReadThrough<MemoryStore>",
+                    "raw moka",
+                    "ReadThrough<MokaStore>",
+                ];
+                vec![section, hit::workers(hit::OWN, &names, effort)]
+            }
+            "redis" => {
+                let server = Server::start()?;
+                vec![runtime().block_on(async {
+                    let own = redis::own(&server.url()).await?;
+                    Ok::<_, String>(redis::measure(&own, effort, "Redis").await)
+                })?]
+            }
+            "stampede" => {
+                let server = Server::start()?;
+                runtime().block_on(async {
+                    let one = stampede::measure(stampede::OWN, "A stampede").await;
+                    Ok::<_, String>(vec![one, stampede::processes(&server).await?])
+                })?
+            }
+            "codecs" => vec![codecs::measure(effort)],
+            "scale" => vec![scale::measure(effort)?],
+            _ => vec![hit_rate::measure(&self.traces, effort)?],
+        })
     }
 }
 
-/// The order in which keys are asked for, the same for everybody: skewed towards the first.
-fn order() -> Vec<&'static str> {
-    let (keys, mut random) = (hit::keys(), fastrand::Rng::with_seed(7));
-    let one = |_| keys[(random.f64().powi(4) * keys.len() as f64) as usize];
-    (0..HITS_PER_ROUND).map(one).collect()
+fn hit_bars(counts: &[cache_benches::callgrind::Counts]) -> Vec<Bar> {
+    let instructions = |name: &str| {
+        let at = hit::OWN.iter().position(|candidate| candidate.name == name);
+        at.map_or(f64::NAN, |at| counts[at].instructions)
+    };
+    let own = instructions("ReadThrough<MemoryStore>");
+    let at = |name: &str| instructions(name);
+    let allocations = hit::OWN.iter().position(|c| c.name == "ReadThrough<MemoryStore>");
+    let allocations = allocations.map_or(f64::NAN, |at| counts[at].allocations);
+    vec![
+        Bar::at_most(
+            "`ReadThrough<MemoryStore>` to raw quick_cache, instructions",
+            own / at("raw quick_cache"),
+            1.25,
+        ),
+        Bar::at_most(
+            "`ReadThrough<MemoryStore>` to raw moka, instructions",
+            own / at("raw moka"),
+            0.35,
+        ),
+        Bar::at_most("`ReadThrough<MemoryStore>`, allocations of a hit", allocations, 0.0),
+        Bar::at_most(
+            "`ReadThrough<MokaStore>` to raw moka, instructions",
+            at("ReadThrough<MokaStore>") / at("raw moka"),
+            1.1,
+        ),
+    ]
 }
 
-fn time() {
-    let order = order();
-    let mut asks: Vec<_> = CANDIDATES.iter().map(|candidate| (candidate.make)()).collect();
-    let mut nanos = vec![Vec::with_capacity(ROUNDS); CANDIDATES.len()];
-    for _ in 0..ROUNDS {
-        for (ask, nanos) in asks.iter_mut().zip(&mut nanos) {
-            let began = Instant::now();
-            let found = ask(&order);
-            nanos.push(began.elapsed().as_nanos() as f64 / HITS_PER_ROUND as f64);
-            assert_eq!(found, HITS_PER_ROUND, "every request is a hit");
-        }
+/// What the crate of the peers measures. It is a workspace of its own, so cargo builds and runs it.
+fn peers(quick: bool) -> Result<String, String> {
+    eprintln!("measuring: the peers (compiling them takes minutes, the first time)");
+    let manifest = folder().join("peers/Cargo.toml");
+    let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = Command::new(cargo);
+    command.args(["run", "--release", "--locked", "--manifest-path"]).arg(manifest).arg("--");
+    command.arg("all").args(quick.then_some("--quick")).stderr(Stdio::inherit());
+    let output = command.output().map_err(|e| format!("cargo: {e}"))?;
+    if !output.status.success() {
+        return Err("the peers could not be measured (--no-peers does without them)".to_owned());
     }
-    println!("| hit | ns, median | to its engine, median of {ROUNDS} rounds |\n|---|---:|---:|");
-    for (at, candidate) in CANDIDATES.iter().enumerate() {
-        let base = &nanos[position(candidate.to)];
-        let ratios = nanos[at].iter().zip(base).map(|(own, base)| own / base).collect();
-        let (median_ns, ratio) = (median(nanos[at].clone()), median(ratios));
-        println!("| {} | {median_ns:.1} | {ratio:.2} |", candidate.name);
-    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-fn instructions() -> ExitCode {
-    let Ok(own) = env::current_exe() else {
-        eprintln!("can't tell the path of this program");
-        return ExitCode::FAILURE;
-    };
-    let count = |name: &str, hits: usize| -> Option<u64> {
-        let mut command = Command::new("valgrind");
-        command.args(["--tool=callgrind", "--callgrind-out-file=/dev/null"]).arg(&own);
-        let output = command.args(["hits", name, &hits.to_string()]).output().ok()?;
-        let text = String::from_utf8_lossy(&output.stderr).into_owned();
-        let line = text.lines().find(|line| line.contains("Collected :"))?;
-        line.rsplit(' ').next()?.parse().ok()
-    };
-    // The difference of two runs is free of what setting up costs.
-    let (few, many) = (HITS_PER_ROUND, 2 * HITS_PER_ROUND);
-    let per_hit = |candidate: &Candidate| {
-        let more = count(candidate.name, many)?.checked_sub(count(candidate.name, few)?)?;
-        Some(more as f64 / (many - few) as f64)
-    };
-    let Some(counts) = CANDIDATES.iter().map(per_hit).collect::<Option<Vec<_>>>() else {
-        eprintln!("counting instructions needs valgrind (Debian: apt-get install valgrind)");
-        return ExitCode::FAILURE;
-    };
-    println!("\n| hit | instructions | to its engine |\n|---|---:|---:|");
-    for (candidate, count) in CANDIDATES.iter().zip(&counts) {
-        println!(
-            "| {} | {count:.0} | {:.2} |",
-            candidate.name,
-            count / counts[position(candidate.to)]
-        );
-    }
-    ExitCode::SUCCESS
+fn without_peers() -> String {
+    "## The libraries beside this one\n\nNot measured: the run had `--no-peers`.\n".to_owned()
 }
 
-fn run(name: &str, hits: usize) -> ExitCode {
-    let Some(candidate) = CANDIDATES.iter().find(|candidate| candidate.name == name) else {
-        eprintln!("no candidate {name:?}");
-        return ExitCode::from(2);
-    };
-    let (order, mut ask) = (order(), (candidate.make)());
-    let found: usize = (0..hits / HITS_PER_ROUND).map(|_| ask(&order)).sum();
-    if found == hits { ExitCode::SUCCESS } else { ExitCode::FAILURE }
-}
-
-fn position(name: &str) -> usize {
-    CANDIDATES.iter().position(|candidate| candidate.name == name).expect("a candidate")
-}
-
-fn median(mut figures: Vec<f64>) -> f64 {
-    figures.sort_by(f64::total_cmp);
-    figures[figures.len() / 2]
+fn runtime() -> Runtime {
+    Runtime::new().expect("the system has threads")
 }
