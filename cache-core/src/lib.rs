@@ -40,11 +40,11 @@
 //!
 //! | what you want | where it is |
 //! |---|---|
-//! | read through a cache | [`ReadThrough`], [`CacheAside`]; generic code over them: [`ReadCache`] |
+//! | read through a cache | [`ReadThrough`], [`CacheAside`]; generic code over them: [`ReadCache`], [`ReadManyCache`] |
 //! | serve stale values while they are refreshed, or when the load fails | [`StaleWhileRevalidate`], [`ReadOptions::stale_for`], [`ReadOptions::stale_if_error`], [`ReadOptions::soft_timeout`] |
 //! | refresh before the end | [`ReadOptions::early_refresh`] |
 //! | know how fresh a value is, or say how fresh it has to be | [`ReadThrough::get_detailed`], [`Reading`], [`ReadHints`] |
-//! | load ahead of the traffic | [`ReadThrough::warm_up`] |
+//! | load ahead of the traffic | [`ReadThrough::warm_up`], [`ReadThrough::warm_up_many`], [`CacheAside::warm_up`] |
 //! | write through the cache, or behind it | [`WriteThrough`], [`WriteBehind`]; generic code over them: [`WriteCache`] |
 //! | take the values to the source | [`Writer`] (closures are writers), [`BatchWriter`], [`WriteBatch`], [`OneByOne`] |
 //! | keep writes until they are in the source | [`MemoryJournal`]; a journal of your own: [`Journal`], [`Backlog`] |
@@ -115,8 +115,9 @@ pub use options::ReadOptions;
 pub use reading::{Freshness, ReadHints, Reading, StaleReason};
 pub use store::{CacheStore, CacheStoreExt, Capabilities};
 pub use strategy::{
-    BehindOptions, CacheAside, Leftover, Overflow, ReadCache, ReadStrategy, ReadThrough,
-    StaleWhileRevalidate, WriteBehind, WriteBehindStats, WriteCache, WriteOptions, WriteThrough,
+    BehindOptions, CacheAside, Leftover, Overflow, ReadCache, ReadManyCache, ReadStrategy,
+    ReadThrough, StaleWhileRevalidate, WriteBehind, WriteBehindStats, WriteCache, WriteOptions,
+    WriteThrough,
 };
 pub use tags::{Marked, Marks, MemoryMarks, NearMarks, Stamp, TagStore, Tagged, TaggedCodec};
 pub use tier::{

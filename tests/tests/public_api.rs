@@ -1,14 +1,17 @@
 //! What the types promise: futures that are small and `Send`, traits that compose.
 
-use std::future::Future;
-use std::sync::Arc;
+use std::future::{Future, pending, ready};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use cache_core::{
-    CacheAside, CacheStore, CacheStoreExt, DynCacheStore, Loader, Observer, ReadCache, ReadOptions,
-    ReadThrough, Result, SharedStore,
+    Batch, BatchLoader, BehindOptions, Bounds, CacheAside, CacheStore, CacheStoreExt,
+    DynCacheStore, MemoryJournal, Observer, ReadCache, ReadManyCache, ReadOptions, ReadThrough,
+    Result, SharedStore, StaleWhileRevalidate, Write, WriteBatch, WriteBehind, WriteOptions,
+    WriteThrough,
 };
 use cache_memory::{MemoryStore, MokaStore};
+use futures_util::stream;
 
 fn options<V>() -> ReadOptions<V> {
     ReadOptions::ttl(Duration::from_secs(60))
@@ -66,14 +69,20 @@ async fn code_that_is_generic_over_everything_can_be_spawned<S, L, O>(
     aside: CacheAside<S, O>,
 ) where
     S: CacheStore<Value = u64>,
-    L: Loader<u64, Value = u64>,
+    L: BatchLoader<u64, Value = u64>,
     O: Observer,
 {
     tokio::spawn(async move {
         through.get(&7).await?;
+        through.warm_up_many(stream::iter([7]), 2, |_| {}).await;
         through.invalidate(&7).await?;
         aside.get_or_load(&7, || async { Ok::<_, std::io::Error>(None) }).await?;
         aside.get_or_load_many(&[7], |_| async { Ok::<_, std::io::Error>(vec![]) }).await;
+        let load = |id: u64| async move { Ok::<_, std::io::Error>(Some(id)) };
+        aside.warm_up(stream::iter([7]), 2, load, |_| {}).await;
+        let load = |_| async { Ok::<_, std::io::Error>(vec![]) };
+        aside.warm_up_many(stream::iter([7]), 2, load, |_| {}).await;
+        through.warm_up(stream::iter([7]), 2, |_| {}).await;
         aside.store().put("key", 7, Duration::from_secs(1)).await?;
         aside.clear().await
     });
@@ -90,6 +99,46 @@ async fn application_code_is_generic_over_the_strategy() {
     let on_any = ReadThrough::new(MokaStore::new(10).shared(), load, options()).unwrap();
     assert_eq!(double(&on_memory, 21).await.unwrap(), Some(42));
     assert_eq!(double(&on_any, 21).await.unwrap(), Some(42));
+}
+
+#[tokio::test]
+async fn application_code_is_generic_over_strategies_that_ask_once_for_many_keys() {
+    async fn sum(cache: &impl ReadManyCache<u64, Value = u64>, ids: &[u64]) -> Result<u64> {
+        let found: Result<Vec<Option<u64>>> = cache.get_many(ids).await.into_iter().collect();
+        Ok(found?.into_iter().flatten().sum())
+    }
+    let questions = Arc::new(Mutex::new(Vec::new()));
+    let load = || {
+        let questions = Arc::clone(&questions);
+        Batch(move |ids: Vec<u64>| {
+            questions.lock().unwrap().push(ids.clone());
+            ready(Ok::<_, std::io::Error>(ids.into_iter().map(|id| (id, id * 10)).collect()))
+        })
+    };
+    // Nothing comes to the source while the test runs.
+    let write = || WriteBatch(|_: Vec<Write<u64, u64>>| pending::<std::io::Result<()>>());
+    let stale = || options().stale_for(Duration::from_secs(60));
+    let journal = || MemoryJournal::new(Bounds::default());
+
+    let through = || ReadThrough::new(MemoryStore::new(10), load(), options()).unwrap();
+    let swr = || StaleWhileRevalidate::new(MemoryStore::new(10), load(), stale()).unwrap();
+    let ids = [1, 2, 1];
+    assert_eq!(sum(&through(), &ids).await.unwrap(), 40);
+    assert_eq!(sum(&swr(), &ids).await.unwrap(), 40);
+    let written = WriteThrough::new(through(), write(), WriteOptions::default()).unwrap();
+    assert_eq!(sum(&written, &ids).await.unwrap(), 40);
+    assert_eq!(questions.lock().unwrap().drain(..).collect::<Vec<_>>(), [[1, 2]; 3]);
+
+    let behind = WriteBehind::new(through(), write(), journal(), BehindOptions::default()).unwrap();
+    let staler = WriteBehind::new(swr(), write(), journal(), BehindOptions::default()).unwrap();
+    behind.put(&1, 7).await.unwrap();
+    staler.put(&1, 7).await.unwrap();
+    // As after an eviction: only the journal has it.
+    behind.clear().await.unwrap();
+    staler.clear().await.unwrap();
+    assert_eq!(sum(&behind, &ids).await.unwrap(), 34);
+    assert_eq!(sum(&staler, &ids).await.unwrap(), 34);
+    assert_eq!(questions.lock().unwrap().drain(..).collect::<Vec<_>>(), [[2]; 2]);
 }
 
 #[test]

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use futures_util::future::{join, join_all};
 use smol_str::SmolStr;
 
+use super::freshness::Due;
 use super::lead::Led;
 use super::read::{gone, runtime};
 use super::{Ask, Engine, Missing, Seen, load_error};
@@ -16,7 +17,7 @@ use crate::{
     BatchLoader, BoxError, CacheKey, CacheStore, Entry, Key, Observer, ReadHints, Result, Version,
 };
 
-type Launched<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
+pub(super) type Launched<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
 
 impl<S: CacheStore, O: Observer> Engine<S, O> {
     /// As [`get_or_load`](Self::get_or_load), for many keys at once.
@@ -31,13 +32,24 @@ impl<S: CacheStore, O: Observer> Engine<S, O> {
         Fut: Future<Output = Result<Vec<(K, S::Value)>, E>> + Send,
         E: Into<BoxError>,
     {
-        let load = &load;
-        let launch = |led| -> Result<Launched<'_>> {
-            runtime()?;
-            let load = |keys| async { load(keys).await.map_err(load_error) };
-            Ok(Box::pin(self.lead_many(led, load)))
-        };
-        self.many(keys, launch, None).await
+        self.many(keys, |led| self.launch_in_place(led, &load), None).await
+    }
+
+    /// Leads loads as part of what their caller waits for.
+    pub(super) fn launch_in_place<'a, K, F, Fut, E>(
+        self: &'a Arc<Self>,
+        led: Vec<Led<K, S::Value>>,
+        load: &'a F,
+    ) -> Result<Launched<'a>>
+    where
+        K: CacheKey + Clone + Send + Sync + 'a,
+        F: Fn(Vec<K>) -> Fut + Send + Sync,
+        Fut: Future<Output = Result<Vec<(K, S::Value)>, E>> + Send + 'a,
+        E: Into<BoxError>,
+    {
+        runtime()?;
+        let load = |keys| async { load(keys).await.map_err(load_error) };
+        Ok(Box::pin(self.lead_many(led, load)))
     }
 
     /// As [`get_through`](Self::get_through), for many keys at once.
@@ -50,15 +62,6 @@ impl<S: CacheStore, O: Observer> Engine<S, O> {
         K: CacheKey + Clone + Send + Sync + 'static,
         L: BatchLoader<K, Value = S::Value>,
     {
-        let launch = |led| -> Result<Launched<'_>> {
-            let (engine, loader) = (Arc::clone(self), Arc::clone(loader));
-            let (runtime, place) = (runtime()?, self.background.load());
-            runtime.spawn(place.run(async move {
-                let load = |keys| async { loader.load_many(keys).await.map_err(load_error) };
-                engine.lead_many(led, load).await;
-            }));
-            Ok(Box::pin(ready(())))
-        };
         let refresh = |due| {
             let loader = Arc::clone(loader);
             self.refresh_many(due, move |keys| {
@@ -66,13 +69,29 @@ impl<S: CacheStore, O: Observer> Engine<S, O> {
                 async move { loader.load_many(keys).await.map_err(load_error) }
             });
         };
-        self.many(keys, launch, Some(&refresh)).await
+        self.many(keys, |led| self.launch_apart(led, loader), Some(&refresh)).await
     }
 
-    /// Asks the store for all keys at once, has the misses that nobody loads yet `launch`ed together, and
-    /// waits for all others meanwhile.
-    ///
-    /// What is answered and is to be refreshed goes to `refresh`. Without one it is loaded together with the misses.
+    /// Leads loads in a task of their own, which no caller can cancel.
+    pub(super) fn launch_apart<'a, K, L>(
+        self: &Arc<Self>,
+        led: Vec<Led<K, S::Value>>,
+        loader: &Arc<L>,
+    ) -> Result<Launched<'a>>
+    where
+        K: CacheKey + Clone + Send + Sync + 'static,
+        L: BatchLoader<K, Value = S::Value>,
+    {
+        let (engine, loader) = (Arc::clone(self), Arc::clone(loader));
+        let (runtime, place) = (runtime()?, self.background.load());
+        runtime.spawn(place.run(async move {
+            let load = |keys| async { loader.load_many(keys).await.map_err(load_error) };
+            engine.lead_many(led, load).await;
+        }));
+        Ok(Box::pin(ready(())))
+    }
+
+    /// A request for each of the keys.
     async fn many<'a, K>(
         self: &'a Arc<Self>,
         keys: &[K],
@@ -83,11 +102,29 @@ impl<S: CacheStore, O: Observer> Engine<S, O> {
         K: CacheKey + Clone + Send + Sync,
     {
         let mut missing = Missing { engine: self, began: None, count: keys.len() };
-        let hints = ReadHints::new();
+        let (unique, places) = unique(keys);
+        let landings = self.landings(&unique, Wish::default(), launch, refresh).await;
+        let answers = places.into_iter().map(|at| landings[at].clone());
+        answers.map(|answer| missing.ended(answer).result).collect()
+    }
+
+    /// Asks the store for all keys at once, has the misses that nobody loads yet `launch`ed together, and
+    /// waits for all others meanwhile.
+    ///
+    /// What is answered and is to be refreshed goes to `refresh`. Without one it is loaded together with the misses.
+    pub(super) async fn landings<'a, K>(
+        self: &'a Arc<Self>,
+        unique: &[(&K, Key<'_>)],
+        Wish { hints, due }: Wish,
+        launch: impl Fn(Vec<Led<K, S::Value>>) -> Result<Launched<'a>> + Sync,
+        refresh: Option<&(dyn Fn(Vec<Stale<K>>) + Sync)>,
+    ) -> Vec<Landing<S::Value>>
+    where
+        K: CacheKey + Clone + Send + Sync,
+    {
         // A load in place can't go on while its caller returns.
         let apart = refresh.is_some() && runtime().is_ok();
         let soft = self.options.freshness.soft_timeout.filter(|_| apart);
-        let (unique, places) = unique(keys);
         let spelled: Vec<&str> = unique.iter().map(|(_, spelled)| &**spelled).collect();
         let mut found = self.found_many(&spelled).await.into_iter();
 
@@ -95,7 +132,7 @@ impl<S: CacheStore, O: Observer> Engine<S, O> {
         let (mut led, mut open, mut stale) = (Vec::new(), Vec::new(), Vec::new());
         for (at, (key, spelled)) in unique.iter().enumerate() {
             let found = found.next().unwrap_or(Ok(None));
-            let (ask, reserve, current) = match self.seen(spelled, found, hints, None) {
+            let (ask, reserve, current) = match self.seen(spelled, found, hints, due) {
                 Seen::Answer(answer) => {
                     answers.push(Some(answer));
                     continue;
@@ -145,7 +182,7 @@ impl<S: CacheStore, O: Observer> Engine<S, O> {
         };
         let waits = open.into_iter().map(|open| {
             let (at, reserve) = (open.at, open.reserve);
-            let wait = self.wait(open, &unique, &launch);
+            let wait = self.wait(open, unique, &launch);
             let key = &unique[at].1;
             async move {
                 let wait = pin!(wait);
@@ -160,8 +197,8 @@ impl<S: CacheStore, O: Observer> Engine<S, O> {
         for (at, landing) in landings {
             answers[at] = Some(landing);
         }
-        let answers = places.into_iter().map(|at| answers[at].clone());
-        answers.flatten().map(|answer| missing.ended(answer).result).collect()
+        // Each of them is one or the other: answered, or waited for.
+        answers.into_iter().flatten().collect()
     }
 
     async fn found_many(&self, keys: &[&str]) -> Vec<Result<Option<Entry<S::Value>>>> {
@@ -209,6 +246,13 @@ impl<S: CacheStore, O: Observer> Engine<S, O> {
     }
 }
 
+/// What is wished of an entry. `due` is what a fresh one needs, where that is known.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Wish {
+    pub(super) hints: ReadHints,
+    pub(super) due: Option<Due>,
+}
+
 /// A key of many that is answered, and is to be refreshed.
 pub(super) struct Stale<K> {
     pub(super) key: K,
@@ -228,7 +272,7 @@ struct Open<V> {
 }
 
 /// The keys without repetition, with their spellings, and which of them each key is.
-fn unique<K: CacheKey>(keys: &[K]) -> (Vec<(&K, Key<'_>)>, Vec<usize>) {
+pub(super) fn unique<K: CacheKey>(keys: &[K]) -> (Vec<(&K, Key<'_>)>, Vec<usize>) {
     let mut positions = HashMap::with_capacity(keys.len());
     let mut unique = Vec::with_capacity(keys.len());
     let place = |key| {

@@ -282,7 +282,7 @@ impl<S: CacheStore, O: Observer> Engine<S, O> {
         }
     }
 
-    async fn load_in_place<F, Fut>(
+    pub(super) async fn load_in_place<F, Fut>(
         self: &Arc<Self>,
         key: SmolStr,
         ask: Ask,

@@ -1,14 +1,19 @@
 //! Loading ahead of the traffic.
 
-use std::future::Future;
+use std::future::{Future, ready};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::{Stream, StreamExt};
 
-use super::{Due, Engine, Seen, load_error};
-use crate::{CacheKey, CacheStore, Key, Loader, Observer, Outcome, ReadHints, Result};
+use super::lead::Led;
+use super::many::{Launched, Wish, unique};
+use super::{Ask, Due, Engine, Seen, load_error};
+use crate::flight::Landing;
+use crate::{
+    BatchLoader, BoxError, CacheKey, CacheStore, Key, Loader, Observer, Outcome, ReadHints, Result,
+};
 
 /// What a warm-up has done so far.
 ///
@@ -23,7 +28,7 @@ use crate::{CacheKey, CacheStore, Key, Loader, Observer, Outcome, ReadHints, Res
 pub struct WarmUp {
     /// Keys that were loaded, also those of which the source has nothing.
     pub loaded: u64,
-    /// Keys that were fresh already, or that somebody else was loading.
+    /// Keys that were fresh already, that somebody else was loading, or that had come before in the same question.
     pub skipped: u64,
     /// Keys whose load failed.
     pub failed: u64,
@@ -35,16 +40,27 @@ impl WarmUp {
     pub fn keys(&self) -> u64 {
         self.loaded + self.skipped + self.failed
     }
+
+    fn count(&mut self, outcome: Outcome) {
+        match outcome {
+            Outcome::Loaded => self.loaded += 1,
+            Outcome::Failed => self.failed += 1,
+            _ => self.skipped += 1,
+        }
+    }
 }
 
+/// The outcomes of keys that are done together.
+type Outcomes = Vec<Outcome>;
+
 impl<S: CacheStore, O: Observer> Engine<S, O> {
-    /// Loads those of `keys` that are not fresh, so many at a time.
+    /// Loads those of `keys` that are not fresh, so many at a time, each in a task of its own.
     pub(crate) async fn warm_up<K, L>(
         self: &Arc<Self>,
         keys: impl Stream<Item = K> + Send,
         at_a_time: usize,
         loader: &Arc<L>,
-        mut progress: impl FnMut(WarmUp) + Send,
+        progress: impl FnMut(WarmUp) + Send,
     ) -> WarmUp
     where
         K: CacheKey + Send + Sync + 'static,
@@ -54,31 +70,128 @@ impl<S: CacheStore, O: Observer> Engine<S, O> {
             let loader = Arc::clone(loader);
             let spelled = key.key().to_smol();
             let load = || async move { loader.load(key).await.map_err(load_error) };
-            self.warm(&Key::borrowed(&spelled), load).await
+            let apart = |ask| self.load_apart(spelled.clone(), ask, load);
+            vec![self.warm(&Key::borrowed(&spelled), apart).await]
         });
-        let mut done = WarmUp::default();
-        let mut outcomes = pin!(warm.buffer_unordered(at_a_time.max(1)));
-        while let Some(outcome) = outcomes.next().await {
-            match outcome {
-                Outcome::Loaded => done.loaded += 1,
-                Outcome::Failed => done.failed += 1,
-                _ => done.skipped += 1,
-            }
-            progress(done);
-        }
-        done
+        told(warm.buffer_unordered(at_a_time.max(1)), progress).await
+    }
+
+    /// As [`warm_up`](Self::warm_up), with loads that are polled in place.
+    pub(crate) async fn warm_up_in_place<K, F, Fut, E>(
+        self: &Arc<Self>,
+        keys: impl Stream<Item = K> + Send,
+        at_a_time: usize,
+        load: F,
+        progress: impl FnMut(WarmUp) + Send,
+    ) -> WarmUp
+    where
+        K: CacheKey + Send + Sync,
+        F: Fn(K) -> Fut + Send + Sync,
+        Fut: Future<Output = Result<Option<S::Value>, E>> + Send,
+        E: Into<BoxError>,
+    {
+        let load = &load;
+        let warm = keys.map(|key| async move {
+            let spelled = key.key().to_smol();
+            let load = || async { load(key).await.map_err(load_error) };
+            let in_place = |ask| self.load_in_place(spelled.clone(), ask, load);
+            vec![self.warm(&Key::borrowed(&spelled), in_place).await]
+        });
+        told(warm.buffer_unordered(at_a_time.max(1)), progress).await
+    }
+
+    /// Loads those of `keys` that are not fresh, so many with one question, in a task of its own.
+    pub(crate) async fn warm_up_many<K, L>(
+        self: &Arc<Self>,
+        keys: impl Stream<Item = K> + Send,
+        at_a_time: usize,
+        loader: &Arc<L>,
+        progress: impl FnMut(WarmUp) + Send,
+    ) -> WarmUp
+    where
+        K: CacheKey + Clone + Send + Sync + 'static,
+        L: BatchLoader<K, Value = S::Value>,
+    {
+        let warm = keys.chunks(at_a_time.max(1)).then(|keys| async move {
+            self.warm_many(&keys, |led| self.launch_apart(led, loader)).await
+        });
+        told(warm, progress).await
+    }
+
+    /// As [`warm_up_many`](Self::warm_up_many), with questions that are polled in place.
+    pub(crate) async fn warm_up_many_in_place<K, F, Fut, E>(
+        self: &Arc<Self>,
+        keys: impl Stream<Item = K> + Send,
+        at_a_time: usize,
+        load: F,
+        progress: impl FnMut(WarmUp) + Send,
+    ) -> WarmUp
+    where
+        K: CacheKey + Clone + Send + Sync,
+        F: Fn(Vec<K>) -> Fut + Send + Sync,
+        Fut: Future<Output = Result<Vec<(K, S::Value)>, E>> + Send,
+        E: Into<BoxError>,
+    {
+        let load = &load;
+        let warm = keys.chunks(at_a_time.max(1)).then(|keys| async move {
+            self.warm_many(&keys, |led| self.launch_in_place(led, load)).await
+        });
+        told(warm, progress).await
     }
 
     /// Loads a key unless it is fresh. It is nobody's request, so none is counted.
-    async fn warm<F, Fut>(self: &Arc<Self>, key: &Key<'_>, load: F) -> Outcome
+    async fn warm<Fut>(
+        self: &Arc<Self>,
+        key: &Key<'_>,
+        load: impl FnOnce(Ask) -> Fut + Send,
+    ) -> Outcome
     where
-        F: FnOnce() -> Fut + Send + 'static,
-        Fut: Future<Output = Result<Option<S::Value>>> + Send + 'static,
+        Fut: Future<Output = Landing<S::Value>> + Send,
     {
-        let hints = ReadHints::new().max_staleness(Duration::ZERO);
-        match self.seen(key, self.found(key).await, hints, Some(Due::Nothing)) {
+        let Wish { hints, due } = Wish::fresh();
+        match self.seen(key, self.found(key).await, hints, due) {
             Seen::Answer(answer) | Seen::Refresh { current: answer, .. } => answer.outcome,
-            Seen::Ask { ask, .. } => self.load_apart(key.to_smol(), ask, load).await.outcome,
+            Seen::Ask { ask, .. } => load(ask).await.outcome,
         }
     }
+
+    /// As [`warm`](Self::warm), with one question for all that are free.
+    async fn warm_many<'a, K>(
+        self: &'a Arc<Self>,
+        keys: &[K],
+        launch: impl Fn(Vec<Led<K, S::Value>>) -> Result<Launched<'a>> + Sync,
+    ) -> Outcomes
+    where
+        K: CacheKey + Clone + Send + Sync,
+    {
+        let (unique, places) = unique(keys);
+        let landings = self.landings(&unique, Wish::fresh(), launch, None).await;
+        let mut outcomes: Outcomes = landings.iter().map(|landing| landing.outcome).collect();
+        outcomes.resize(places.len(), Outcome::Hit);
+        outcomes
+    }
+}
+
+impl Wish {
+    /// An entry that is fresh, and needs nothing else.
+    fn fresh() -> Self {
+        let hints = ReadHints::new().max_staleness(Duration::ZERO);
+        Self { hints, due: Some(Due::Nothing) }
+    }
+}
+
+/// Counts what is done, and tells how far it is.
+async fn told(
+    done: impl Stream<Item = Outcomes>,
+    mut progress: impl FnMut(WarmUp) + Send,
+) -> WarmUp {
+    let mut so_far = WarmUp::default();
+    pin!(done)
+        .for_each(|outcomes| {
+            outcomes.into_iter().for_each(|outcome| so_far.count(outcome));
+            progress(so_far);
+            ready(())
+        })
+        .await;
+    so_far
 }

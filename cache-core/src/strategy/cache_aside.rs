@@ -3,10 +3,12 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::Stream;
+
 use crate::engine::Engine;
 use crate::{
     BoxError, CacheKey, CacheStore, Key, Observer, ReadHints, ReadOptions, Reading, Result, Silent,
-    TagStore,
+    TagStore, WarmUp,
 };
 
 /// Cache-aside: the caller brings the load to each read, and invalidates after each write.
@@ -176,6 +178,69 @@ impl<S: CacheStore, O: Observer> CacheAside<S, O> {
         E: Into<BoxError>,
     {
         self.engine.get_or_load_many(keys, load).await
+    }
+
+    /// Loads those of `keys` that the cache does not have fresh, `at_a_time` of them together (at least one): before the
+    /// traffic comes. Each load is one like any other, so readers share it, and what is invalidated meanwhile is not
+    /// kept. `progress` is told after each key; failures are counted and not tried again.
+    ///
+    /// No requests are counted for it, only loads.
+    ///
+    /// # Cancellation
+    ///
+    /// The loads are polled in place, so they end; who waits for one of them loads by himself.
+    ///
+    /// ```
+    /// use cache_core::{CacheAside, ReadOptions};
+    /// use cache_memory::MemoryStore;
+    /// use futures_util::stream;
+    /// use std::{io, time::Duration};
+    ///
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// let names = CacheAside::new(MemoryStore::new(10_000), ReadOptions::ttl(Duration::from_secs(60)))?;
+    ///
+    /// let load = |id: u64| async move { Ok::<_, io::Error>(Some(format!("user {id}"))) };
+    /// let done = names.warm_up(stream::iter(0..100), 8, load, |_| {}).await;
+    /// assert_eq!((done.loaded, done.failed), (100, 0));
+    /// # Ok::<(), cache_core::Error>(()) }).unwrap();
+    /// ```
+    pub async fn warm_up<K, F, Fut, E>(
+        &self,
+        keys: impl Stream<Item = K> + Send,
+        at_a_time: usize,
+        load: F,
+        progress: impl FnMut(WarmUp) + Send,
+    ) -> WarmUp
+    where
+        K: CacheKey + Send + Sync,
+        F: Fn(K) -> Fut + Send + Sync,
+        Fut: Future<Output = Result<Option<S::Value>, E>> + Send,
+        E: Into<BoxError>,
+    {
+        self.engine.warm_up_in_place(keys, at_a_time, load, progress).await
+    }
+
+    /// As [`warm_up`](Self::warm_up), with one question to the source for `at_a_time` keys (at least one), of which it is
+    /// asked those that are not fresh and nobody else is loading. The next question comes when this one is answered; `progress` is
+    /// told after each.
+    ///
+    /// # Cancellation
+    ///
+    /// As [`warm_up`](Self::warm_up).
+    pub async fn warm_up_many<K, F, Fut, E>(
+        &self,
+        keys: impl Stream<Item = K> + Send,
+        at_a_time: usize,
+        load: F,
+        progress: impl FnMut(WarmUp) + Send,
+    ) -> WarmUp
+    where
+        K: CacheKey + Clone + Send + Sync,
+        F: Fn(Vec<K>) -> Fut + Send + Sync,
+        Fut: Future<Output = Result<Vec<(K, S::Value)>, E>> + Send,
+        E: Into<BoxError>,
+    {
+        self.engine.warm_up_many_in_place(keys, at_a_time, load, progress).await
     }
 
     /// Puts a value, or that the source has none, into the cache, as if it had just been loaded. A load that is

@@ -69,6 +69,32 @@ pub trait ReadCache<K: CacheKey>: Send + Sync + 'static {
     fn invalidate(&self, key: &K) -> impl Future<Output = Result<()>> + Send;
 }
 
+/// A strategy that asks its source once for many keys, because its loader is a [`BatchLoader`](crate::BatchLoader).
+/// Application code can be generic over it.
+///
+/// It is a trait of its own so that no question becomes many behind the back of who asks: a loader that takes one key
+/// at a time has [`ReadCache`] alone.
+///
+/// ```
+/// use cache_core::{ReadManyCache, Result};
+///
+/// async fn team(names: &impl ReadManyCache<u64, Value = String>, ids: &[u64]) -> Result<Vec<String>> {
+///     let found: Result<Vec<Option<String>>> = names.get_many(ids).await.into_iter().collect();
+///     Ok(found?.into_iter().flatten().collect())
+/// }
+/// ```
+pub trait ReadManyCache<K: CacheKey>: ReadCache<K> {
+    /// The values under `keys`, in their order; a key may occur twice. The source is asked once for all that the
+    /// cache does not have and nobody else is loading. Writes that are not in the source yet are seen, as by
+    /// [`get`](ReadCache::get).
+    ///
+    /// # Errors
+    ///
+    /// Of each key its own: see [`ReadThrough::get_many`].
+    fn get_many(&self, keys: &[K])
+    -> impl Future<Output = Vec<Result<Option<Self::Value>>>> + Send;
+}
+
 /// A strategy that writes to the source as well. Application code can be generic over it.
 ///
 /// ```

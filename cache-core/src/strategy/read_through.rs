@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures_util::Stream;
 
-use super::ReadCache;
+use super::{ReadCache, ReadManyCache};
 use crate::engine::Engine;
 use crate::{
     BatchLoader, CacheKey, CacheStore, Key, Loader, Observer, ReadHints, ReadOptions, Reading,
@@ -159,6 +159,45 @@ impl<S: CacheStore, L, O: Observer> ReadThrough<S, L, O> {
         self.engine.warm_up(keys, at_a_time, &self.loader, progress).await
     }
 
+    /// As [`warm_up`](Self::warm_up), with one question to the source for `at_a_time` keys (at least one), of which it is
+    /// asked those that are not fresh and nobody else is loading. The next question comes when this one is answered; `progress` is
+    /// told after each.
+    ///
+    /// # Cancellation
+    ///
+    /// As [`warm_up`](Self::warm_up).
+    ///
+    /// ```
+    /// use cache_core::{Batch, ReadOptions, ReadThrough};
+    /// use cache_memory::MemoryStore;
+    /// use futures_util::stream;
+    /// use std::{io, time::Duration};
+    ///
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// let load = Batch(|ids: Vec<u64>| async move {
+    ///     Ok::<_, io::Error>(ids.into_iter().map(|id| (id, id * id)).collect())
+    /// });
+    /// let options = ReadOptions::ttl(Duration::from_secs(60));
+    /// let squares = ReadThrough::new(MemoryStore::new(1_000), load, options)?;
+    ///
+    /// let best_sellers = stream::iter(0..100_u64);
+    /// let done = squares.warm_up_many(best_sellers, 50, |_| {}).await; // two questions
+    /// assert_eq!((done.loaded, done.failed), (100, 0));
+    /// # Ok::<(), cache_core::Error>(()) }).unwrap();
+    /// ```
+    pub async fn warm_up_many<K>(
+        &self,
+        keys: impl Stream<Item = K> + Send,
+        at_a_time: usize,
+        progress: impl FnMut(WarmUp) + Send,
+    ) -> WarmUp
+    where
+        K: CacheKey + Clone + Send + Sync + 'static,
+        L: BatchLoader<K, Value = S::Value>,
+    {
+        self.engine.warm_up_many(keys, at_a_time, &self.loader, progress).await
+    }
+
     /// Puts a value, or that the source has none, into the cache, as if it had just been loaded. A load that is
     /// under way does not overwrite it.
     ///
@@ -298,6 +337,18 @@ where
 
     async fn invalidate(&self, key: &K) -> Result<()> {
         self.invalidate(key).await
+    }
+}
+
+impl<K, S, L, O> ReadManyCache<K> for ReadThrough<S, L, O>
+where
+    K: CacheKey + Clone + Send + Sync + 'static,
+    S: CacheStore,
+    L: BatchLoader<K, Value = S::Value>,
+    O: Observer,
+{
+    async fn get_many(&self, keys: &[K]) -> Vec<Result<Option<S::Value>>> {
+        self.get_many(keys).await
     }
 }
 

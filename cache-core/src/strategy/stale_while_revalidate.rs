@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures_util::Stream;
 
-use super::{ReadCache, ReadThrough};
+use super::{ReadCache, ReadManyCache, ReadThrough};
 use crate::{
     BatchLoader, CacheKey, CacheStore, Error, ErrorKind, Loader, Observer, ReadHints, ReadOptions,
     Reading, Result, Silent, TagStore, WarmUp,
@@ -133,6 +133,20 @@ impl<S: CacheStore, L, O: Observer> StaleWhileRevalidate<S, L, O> {
         self.inner.warm_up(keys, at_a_time, progress).await
     }
 
+    /// As [`ReadThrough::warm_up_many`].
+    pub async fn warm_up_many<K>(
+        &self,
+        keys: impl Stream<Item = K> + Send,
+        at_a_time: usize,
+        progress: impl FnMut(WarmUp) + Send,
+    ) -> WarmUp
+    where
+        K: CacheKey + Clone + Send + Sync + 'static,
+        L: BatchLoader<K, Value = S::Value>,
+    {
+        self.inner.warm_up_many(keys, at_a_time, progress).await
+    }
+
     /// As [`ReadThrough::put`].
     ///
     /// # Errors
@@ -248,6 +262,18 @@ where
 
     async fn invalidate(&self, key: &K) -> Result<()> {
         self.inner.invalidate(key).await
+    }
+}
+
+impl<K, S, L, O> ReadManyCache<K> for StaleWhileRevalidate<S, L, O>
+where
+    K: CacheKey + Clone + Send + Sync + 'static,
+    S: CacheStore,
+    L: BatchLoader<K, Value = S::Value>,
+    O: Observer,
+{
+    async fn get_many(&self, keys: &[K]) -> Vec<Result<Option<S::Value>>> {
+        self.inner.get_many(keys).await
     }
 }
 

@@ -10,7 +10,7 @@ use futures_util::FutureExt;
 use tokio::time::{Instant, timeout};
 
 use super::inner::sealed::Inner;
-use super::{ReadCache, ReadStrategy, WriteCache};
+use super::{ReadCache, ReadManyCache, ReadStrategy, WriteCache};
 use crate::engine::{Engine, Failed, Fence, message, runtime};
 use crate::{
     BatchWriter, BoxError, CacheKey, Error, ErrorKind, Failure, Observer, ReadHints, Reading,
@@ -337,6 +337,17 @@ where
 
     async fn invalidate(&self, key: &K) -> Result<()> {
         self.inner.invalidate(key).await
+    }
+}
+
+impl<K, R, W> ReadManyCache<K> for WriteThrough<R, W>
+where
+    K: CacheKey + Clone + Send + Sync + 'static,
+    R: ReadStrategy + ReadManyCache<K, Value = <R as Inner>::Value>,
+    W: Writer<K, <R as Inner>::Value>,
+{
+    async fn get_many(&self, keys: &[K]) -> Vec<Result<Option<Self::Value>>> {
+        self.inner.get_many(keys).await
     }
 }
 

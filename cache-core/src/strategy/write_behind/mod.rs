@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use self::flusher::{Flusher, Stop};
 use super::inner::sealed::Inner;
-use super::{ReadCache, ReadStrategy, WriteCache};
+use super::{ReadCache, ReadManyCache, ReadStrategy, WriteCache};
 use crate::engine::{Failed, Fence, Pending, PendingWrite, Unfinished, runtime};
 use crate::journal::Turn;
 use crate::{
@@ -505,6 +505,18 @@ where
 
     async fn invalidate(&self, key: &K) -> Result<()> {
         self.inner.invalidate(key).await
+    }
+}
+
+impl<K, R, W, J> ReadManyCache<K> for WriteBehind<R, W, J>
+where
+    K: CacheKey + Clone + Send + Sync + 'static,
+    R: ReadStrategy + ReadManyCache<K, Value = <R as Inner>::Value>,
+    W: BatchWriter<K, <R as Inner>::Value>,
+    J: Journal<Key = K, Value = <R as Inner>::Value>,
+{
+    async fn get_many(&self, keys: &[K]) -> Vec<Result<Option<Self::Value>>> {
+        self.inner.get_many(keys).await
     }
 }
 
