@@ -22,7 +22,7 @@ use crate::failure::{Failure, Result};
 use crate::measure::Counts;
 use crate::redis::Redis;
 use crate::source::{Change, Product, Source};
-use crate::writing::{self, Behind};
+use crate::writing;
 
 /// Who loads, who writes, and when.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
@@ -34,25 +34,25 @@ pub(crate) enum Strategy {
     CacheAside,
     /// The cache has the loader; the caller invalidates after each write
     ReadThrough,
-    /// As read-through, but values in demand are refreshed shortly before their lifetime is over (in memory only)
+    /// As read-through, but values in demand are refreshed shortly before their lifetime is over (in memory, and as postcard on Redis)
     EarlyRefresh,
-    /// As read-through, but what is past its lifetime is returned at once for as long again, and refreshed (in memory only)
+    /// As read-through, but what is past its lifetime is returned at once for as long again, and refreshed (in memory, and as postcard on Redis)
     StaleWhileRevalidate,
-    /// The cache writes to SQLite, and then to its store (in memory only)
+    /// The cache writes to SQLite, and then to its store (in memory, and as postcard on Redis)
     WriteThrough,
-    /// The cache writes to a journal in memory, and in batches to SQLite later (in memory only)
+    /// The cache writes to a journal in memory, and in batches to SQLite later (in memory, and as postcard on Redis)
     WriteBehind,
-    /// The same with a journal on disk, which survives a crash (in memory only)
+    /// The same with a journal on disk, which survives a crash (in memory, and as postcard on Redis)
     WriteBehindDisk,
 }
 
 impl Strategy {
-    /// Whether it runs on every store, or in memory alone, which shows what is its own.
+    /// Whether it runs on every store, or on one in this process and one that is shared, which shows what is its own.
     fn runs_on(self, store: Store) -> bool {
         match self {
             Self::NoCache => false,
             Self::CacheAside | Self::ReadThrough => true,
-            _ => store == Store::Memory,
+            _ => matches!(store, Store::Memory | Store::RedisPostcard),
         }
     }
 }
@@ -145,46 +145,24 @@ impl Scenario {
             let none = || Failure::new(self.to_string(), "there is no Redis server");
             Ok::<_, Failure>(redis.ok_or_else(none)?.empty_store(&self.to_string()))
         };
-        let stats = Arc::new(Stats::default());
-        let options = settings.options(&stats);
-        match self.strategy {
-            Strategy::StaleWhileRevalidate => {
-                let loaded = source.clone();
-                let load = move |id| load(loaded.clone(), id);
-                let options = options.stale_for(settings.ttl);
-                let cache = StaleWhileRevalidate::new(MemoryStore::new(capacity), load, options)?;
-                return Ok(Arc::new(Invalidated { cache, source, stats }));
-            }
-            Strategy::EarlyRefresh => {
-                let loaded = source.clone();
-                let load = move |id| load(loaded.clone(), id);
-                let options = options.early_refresh(1.0);
-                let cache = ReadThrough::new(MemoryStore::new(capacity), load, options)?;
-                return Ok(Arc::new(Invalidated { cache, source, stats }));
-            }
-            Strategy::WriteThrough => return writing::through(capacity, source, options, stats),
-            Strategy::WriteBehind => {
-                return writing::behind(Behind::Memory, capacity, source, options, stats).await;
-            }
-            Strategy::WriteBehindDisk => {
-                return writing::behind(Behind::Disk, capacity, source, options, stats).await;
-            }
-            Strategy::NoCache | Strategy::CacheAside | Strategy::ReadThrough => {}
-        }
         match self.store {
             None => Ok(Arc::new(source)),
-            Some(Store::Memory) => self.over(MemoryStore::new(capacity), source, settings),
-            Some(Store::Moka) => self.over(MokaStore::new(capacity), source, settings),
-            Some(Store::Json) => self.over(bytes().encoded(Json::new()), source, settings),
-            Some(Store::Postcard) => self.over(bytes().encoded(Postcard::new()), source, settings),
-            Some(Store::RedisJson) => self.over(redis()?.encoded(Json::new()), source, settings),
+            Some(Store::Memory) => self.over(MemoryStore::new(capacity), source, settings).await,
+            Some(Store::Moka) => self.over(MokaStore::new(capacity), source, settings).await,
+            Some(Store::Json) => self.over(bytes().encoded(Json::new()), source, settings).await,
+            Some(Store::Postcard) => {
+                self.over(bytes().encoded(Postcard::new()), source, settings).await
+            }
+            Some(Store::RedisJson) => {
+                self.over(redis()?.encoded(Json::new()), source, settings).await
+            }
             Some(Store::RedisPostcard) => {
-                self.over(redis()?.encoded(Postcard::new()), source, settings)
+                self.over(redis()?.encoded(Postcard::new()), source, settings).await
             }
         }
     }
 
-    fn over<S>(
+    async fn over<S>(
         self,
         store: S,
         source: Source,
@@ -195,14 +173,38 @@ impl Scenario {
     {
         let stats = Arc::new(Stats::default());
         let options = settings.options(&stats);
-        if self.strategy == Strategy::CacheAside {
-            let cache = CacheAside::new(store, options)?;
-            return Ok(Arc::new(Aside { cache, source, stats }));
+        let load = loader(&source);
+        match self.strategy {
+            Strategy::NoCache => Ok(Arc::new(source)),
+            Strategy::CacheAside => {
+                let cache = CacheAside::new(store, options)?;
+                Ok(Arc::new(Aside { cache, source, stats }))
+            }
+            Strategy::ReadThrough => {
+                let cache = ReadThrough::new(store, load, options)?;
+                Ok(Arc::new(Invalidated { cache, source, stats }))
+            }
+            Strategy::EarlyRefresh => {
+                let cache = ReadThrough::new(store, load, options.early_refresh(1.0))?;
+                Ok(Arc::new(Invalidated { cache, source, stats }))
+            }
+            Strategy::StaleWhileRevalidate => {
+                let options = options.stale_for(settings.ttl);
+                let cache = StaleWhileRevalidate::new(store, load, options)?;
+                Ok(Arc::new(Invalidated { cache, source, stats }))
+            }
+            Strategy::WriteThrough => {
+                writing::through(ReadThrough::new(store, load, options)?, source, stats)
+            }
+            Strategy::WriteBehind => {
+                let reads = ReadThrough::new(store, load, options)?;
+                writing::behind(reads, source, stats)
+            }
+            Strategy::WriteBehindDisk => {
+                let reads = ReadThrough::new(store, load, options)?;
+                writing::behind_on_disk(reads, source, stats).await
+            }
         }
-        let loaded = source.clone();
-        let load = move |id| load(loaded.clone(), id);
-        let cache = ReadThrough::new(store, load, options)?;
-        Ok(Arc::new(Invalidated { cache, source, stats }))
     }
 }
 
@@ -231,7 +233,14 @@ fn write_name(f: &mut fmt::Formatter<'_>, value: impl ValueEnum) -> fmt::Result 
     value.to_possible_value().map_or(Ok(()), |value| f.write_str(value.get_name()))
 }
 
-pub(crate) async fn load(source: Source, id: u64) -> Result<Option<Arc<Product>>> {
+fn loader(
+    source: &Source,
+) -> impl Fn(u64) -> BoxFuture<'static, Result<Option<Arc<Product>>>> + Send + Sync + 'static {
+    let source = source.clone();
+    move |id| Box::pin(load(source.clone(), id))
+}
+
+async fn load(source: Source, id: u64) -> Result<Option<Arc<Product>>> {
     Ok(source.read(id).await?.map(Arc::new))
 }
 

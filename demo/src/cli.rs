@@ -22,6 +22,7 @@ Examples:
   cache-demo --trace access.log.gz              what a cache would do for this web server
   cache-demo --json > results.json
   cache-demo crash                              kill -9 in the middle of writing behind
+  cache-demo storm                              keys in demand that expire together, and who waits then
   cache-demo tiered                             stale reads of processes with memory in front of Redis
 
 Exit status: 0 if all went well; 1 if a stale value was read, a request failed or the input is bad; 2 for a wrong option.";
@@ -76,13 +77,13 @@ pub(crate) struct Options {
     #[arg(long, default_value_t = 5_000, value_parser = clap::value_parser!(u32).range(1..=100_000_000), value_name = "N", help_heading = "The caches")]
     pub(crate) capacity: u32,
     /// Lifetime of an entry: short, so that the entries of a scenario's first moment expire together in its middle
-    #[arg(long, default_value = "1s", value_parser = lifetime, value_name = "TIME", help_heading = "The caches")]
+    #[arg(long, default_value = "600ms", value_parser = lifetime, value_name = "TIME", help_heading = "The caches")]
     pub(crate) ttl: Duration,
     /// By how many percent at most a lifetime is shortened at random, which spreads that burst
     #[arg(long, default_value_t = 10.0, value_parser = percent, value_name = "PERCENT", help_heading = "The caches")]
     pub(crate) jitter: f64,
     /// How long it is remembered that there is no such product
-    #[arg(long, default_value = "500ms", value_parser = lifetime, value_name = "TIME", help_heading = "The caches")]
+    #[arg(long, default_value = "300ms", value_parser = lifetime, value_name = "TIME", help_heading = "The caches")]
     pub(crate) negative_ttl: Duration,
     /// What each answer of SQLite takes longer: it stands for the network between a service and its database, within one data centre. 0s for none
     #[arg(long, default_value = "1ms", value_parser = humantime::parse_duration, value_name = "TIME", help_heading = "The caches")]
@@ -143,6 +144,18 @@ pub(crate) struct Options {
 /// What else the program can do.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// Keys in demand expire together while the source is slow: who waits, and what early refresh and stale answers make of it
+    Storm {
+        /// For how many seconds each of the three ways is measured
+        #[arg(long, default_value = "5", value_parser = seconds, value_name = "S")]
+        seconds: Duration,
+        /// How long the values live
+        #[arg(long, default_value = "2s", value_parser = lifetime, value_name = "TIME")]
+        ttl: Duration,
+        /// What each answer of SQLite takes longer
+        #[arg(long, default_value = "100ms", value_parser = humantime::parse_duration, value_name = "TIME")]
+        source_delay: Duration,
+    },
     /// Kills a child in the middle of writing behind, and shows that what it had acknowledged is in SQLite after a restart
     Crash {
         /// How often

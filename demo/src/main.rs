@@ -11,6 +11,7 @@ mod redis;
 mod report;
 mod run;
 mod source;
+mod storm;
 mod tiered;
 mod trace;
 mod workload;
@@ -41,6 +42,9 @@ fn main() -> ExitCode {
     let done = match &options.command {
         None => job(&options),
         Some(Command::Crash { rounds, seed }) => crash::run(*rounds, *seed),
+        Some(Command::Storm { seconds, ttl, source_delay }) => {
+            storm::run(*seconds, *ttl, *source_delay)
+        }
         Some(Command::Tiered { processes, seconds, by, redis }) => {
             tiered::run(*processes, *seconds, *by, redis.as_deref())
         }

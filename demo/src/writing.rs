@@ -4,17 +4,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cache_core::{
-    BatchWriter, BehindOptions, Bounds, Journal, MemoryJournal, ReadOptions, ReadThrough, Stats,
-    Write, WriteBehind, WriteCache, WriteOptions, WriteThrough, Writer,
+    BatchWriter, BehindOptions, Bounds, CacheStore, Journal, Loader, MemoryJournal, ReadThrough,
+    Stats, Write, WriteBehind, WriteCache, WriteOptions, WriteThrough, Writer,
 };
 use cache_journal::DiskJournal;
-use cache_memory::MemoryStore;
 use cache_serde::Postcard;
 use futures_util::future::BoxFuture;
 use tempfile::TempDir;
 use tokio::sync::Mutex;
 
-use crate::caches::{CacheUnderTest, counts, load};
+use crate::caches::{CacheUnderTest, counts};
 use crate::failure::{Failure, Result};
 use crate::measure::Counts;
 use crate::source::{Change, Product, Source};
@@ -25,57 +24,52 @@ const LIMIT: Duration = Duration::from_secs(60);
 /// Writers of one product come one after the other: each changes what the one before has left.
 const LOCKS: usize = 1_024;
 
-type Options = ReadOptions<Arc<Product>, Arc<Stats>>;
-
-/// Where the writes wait.
-pub(crate) enum Behind {
-    Memory,
-    Disk,
-}
+type Reads<S, L> = ReadThrough<S, L, Arc<Stats>>;
 
 /// A write is in the source and in the cache when it returns.
-pub(crate) fn through(
-    capacity: usize,
+pub(crate) fn through<S, L>(
+    reads: Reads<S, L>,
     source: Source,
-    options: Options,
     stats: Arc<Stats>,
-) -> Result<Arc<dyn CacheUnderTest>> {
-    let reads = ReadThrough::new(MemoryStore::new(capacity), loader(&source), options)?;
+) -> Result<Arc<dyn CacheUnderTest>>
+where
+    S: CacheStore<Value = Arc<Product>>,
+    L: Loader<u64, Value = Arc<Product>>,
+{
     let cache = WriteThrough::new(reads, Rows(source), WriteOptions::default())?;
     Ok(Written::over(cache, stats, None))
 }
 
-/// A write is in a journal and in the cache when it returns.
-pub(crate) async fn behind(
-    journal: Behind,
-    capacity: usize,
+/// A write is in a journal in memory and in the cache when it returns.
+pub(crate) fn behind<S, L>(
+    reads: Reads<S, L>,
     source: Source,
-    options: Options,
     stats: Arc<Stats>,
-) -> Result<Arc<dyn CacheUnderTest>> {
-    let reads = ReadThrough::new(MemoryStore::new(capacity), loader(&source), options)?;
-    let rows = Rows(source);
-    match journal {
-        Behind::Memory => {
-            let journal = MemoryJournal::new(Bounds::default());
-            let cache = WriteBehind::new(reads, rows, journal, BehindOptions::default())?;
-            Ok(Written::over(cache, stats, None))
-        }
-        Behind::Disk => {
-            let folder = tempfile::Builder::new().prefix("cache-demo-").tempdir();
-            let folder = folder.map_err(|e| Failure::new("no temporary folder", e))?;
-            let journal = DiskJournal::open(folder.path().join("journal"), Postcard::new()).await?;
-            let cache = WriteBehind::new(reads, rows, journal, BehindOptions::default())?;
-            Ok(Written::over(cache, stats, Some(folder)))
-        }
-    }
+) -> Result<Arc<dyn CacheUnderTest>>
+where
+    S: CacheStore<Value = Arc<Product>>,
+    L: Loader<u64, Value = Arc<Product>>,
+{
+    let journal = MemoryJournal::new(Bounds::default());
+    let cache = WriteBehind::new(reads, Rows(source), journal, BehindOptions::default())?;
+    Ok(Written::over(cache, stats, None))
 }
 
-fn loader(
-    source: &Source,
-) -> impl Fn(u64) -> BoxFuture<'static, Result<Option<Arc<Product>>>> + Send + Sync + 'static {
-    let source = source.clone();
-    move |id| Box::pin(load(source.clone(), id))
+/// The same with a journal on disk.
+pub(crate) async fn behind_on_disk<S, L>(
+    reads: Reads<S, L>,
+    source: Source,
+    stats: Arc<Stats>,
+) -> Result<Arc<dyn CacheUnderTest>>
+where
+    S: CacheStore<Value = Arc<Product>>,
+    L: Loader<u64, Value = Arc<Product>>,
+{
+    let folder = tempfile::Builder::new().prefix("cache-demo-").tempdir();
+    let folder = folder.map_err(|e| Failure::new("no temporary folder", e))?;
+    let journal = DiskJournal::open(folder.path().join("journal"), Postcard::new()).await?;
+    let cache = WriteBehind::new(reads, Rows(source), journal, BehindOptions::default())?;
+    Ok(Written::over(cache, stats, Some(folder)))
 }
 
 struct Written<C> {
@@ -125,20 +119,20 @@ trait Ends: WriteCache<u64, Value = Arc<Product>> {
     fn end(&self) -> impl Future<Output = Result<()>> + Send;
 }
 
-type Reads<L> = ReadThrough<MemoryStore<Arc<Product>>, L, Arc<Stats>>;
-
-impl<L> Ends for WriteThrough<Reads<L>, Rows>
+impl<S, L> Ends for WriteThrough<Reads<S, L>, Rows>
 where
-    L: cache_core::Loader<u64, Value = Arc<Product>>,
+    S: CacheStore<Value = Arc<Product>>,
+    L: Loader<u64, Value = Arc<Product>>,
 {
     async fn end(&self) -> Result<()> {
         Ok(())
     }
 }
 
-impl<L, J> Ends for WriteBehind<Reads<L>, Rows, J>
+impl<S, L, J> Ends for WriteBehind<Reads<S, L>, Rows, J>
 where
-    L: cache_core::Loader<u64, Value = Arc<Product>>,
+    S: CacheStore<Value = Arc<Product>>,
+    L: Loader<u64, Value = Arc<Product>>,
     J: Journal<Key = u64, Value = Arc<Product>>,
 {
     async fn end(&self) -> Result<()> {

@@ -82,7 +82,8 @@ async fn every_strategy_runs_on_a_redis_server_and_leaves_nothing_there() {
     assert!(output.status.success(), "{}", text(&output.stderr));
     let results: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     let scenarios = results["scenarios"].as_array().unwrap();
-    assert_eq!(scenarios.len(), 1 + 4);
+    // Those that read on both, the others on one.
+    assert_eq!(scenarios.len(), 1 + 4 + 5);
     for scenario in scenarios {
         assert_eq!((&scenario["requests"], &scenario["stale_reads"]), (&300.into(), &0.into()));
     }
@@ -194,6 +195,28 @@ fn bad_input_ends_with_one_plain_line() {
     }
     // Nothing is left behind but what was there.
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn a_storm_shows_who_waits_and_what_is_stale() {
+    let folder = TempDir::new().unwrap();
+    let arguments = ["storm", "--seconds", "1.2", "--ttl", "800ms", "--source-delay", "50ms"];
+    let output = demo(folder.path(), &arguments);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let table = text(&output.stdout);
+    let row = |way: &str| {
+        let row = table.lines().find(|line| line.starts_with(&format!("{way} "))).unwrap();
+        let number = |at| row.split_whitespace().nth(at).unwrap().replace(',', "");
+        // Who waited, and the stale reads in the last column.
+        let last = row.split_whitespace().count() - 1;
+        [number(2), number(last)].map(|number: String| number.parse::<u64>().unwrap())
+    };
+    let [waited, stale] = row("read-through");
+    assert!(waited > 0 && stale == 0, "{table}");
+    assert_eq!(row("early-refresh")[1], 0, "{table}");
+    let [_, stale] = row("stale-while-revalidate");
+    assert!(stale > 0, "{table}");
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
 }
 
 #[test]

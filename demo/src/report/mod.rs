@@ -40,7 +40,7 @@ impl Report {
 }
 
 /// A count with its thousands apart.
-fn count(number: u64) -> String {
+pub(crate) fn count(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
     for (at, digit) in digits.chars().enumerate() {
@@ -58,7 +58,7 @@ fn percent(share: Option<f64>) -> String {
 }
 
 /// A duration in the unit that suits it.
-fn micros(micros: f64) -> String {
+pub(crate) fn micros(micros: f64) -> String {
     match micros {
         us if us < 1.0 => format!("{:.0} ns", us * 1_000.0),
         us if us < 10.0 => format!("{us:.1} µs"),

@@ -138,7 +138,9 @@ async fn every_cache_saves_reads_and_is_never_stale() {
         }
         let writes = outcome.source_writes;
         assert!(name.starts_with("write-behind") || writes == outcome.write.count, "{name}");
-        assert_eq!(counts.loads, outcome.source_reads, "{name}");
+        // A load that finds the last write of its key in the journal does not ask the source.
+        let from_journal = counts.loads - outcome.source_reads;
+        assert!(from_journal == 0 || name.starts_with("write-behind"), "{name}: {from_journal}");
         assert!(outcome.source_reads < outcome.get.count / 2, "{name}: {}", outcome.source_reads);
     }
 }
