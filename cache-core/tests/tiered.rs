@@ -8,8 +8,8 @@ use std::time::Duration;
 use cache_core::testing::{FailingStore, Operation, SlowStore};
 use cache_core::{
     Broadcast, CacheStore, CacheStoreExt, Claim, ClaimOptions, Clock, Coherence, ErrorKind, Fill,
-    Keeper, LocalBus, NearTier, ReadOptions, ReadThrough, SetOptions, Tiered, Version, Write,
-    WriteOptions, WriteThrough,
+    Keeper, LocalBus, MemoryMarks, NearTier, ReadOptions, ReadThrough, SetOptions, Tiered, Version,
+    Write, WriteOptions, WriteThrough,
 };
 use cache_memory::MemoryStore;
 
@@ -513,4 +513,34 @@ async fn a_write_is_announced_although_the_far_store_has_evicted_the_key() {
         tokio::time::timeout(MINUTE, heard_of_it).await.expect("it is told of the write");
         assert_eq!(value(&here, "key").await, Some(new));
     }
+}
+
+/// Near copies do not have the tags of what they are copies of.
+#[tokio::test(start_paused = true)]
+async fn what_is_removed_by_tag_behind_the_tiers_leaves_no_near_copy_anywhere() {
+    let tagged = MemoryStore::new(100)
+        .tagged(MemoryMarks::new(), |key: &str, _: Option<&u64>| [key[..1].to_owned()]);
+    let (far, bus) = (Arc::new(tagged), LocalBus::new(64));
+    let process = || {
+        let tiers = Tiered::builder(memory(), Arc::clone(&far));
+        tiers.coherent_by(Broadcast::over(bus.clone())).build().expect("valid options")
+    };
+    let (here, there) = (process(), process());
+    here.trusted().await;
+    there.trusted().await;
+    far.put("a1", 1, MINUTE).await.expect("no failure");
+    for tiers in [&here, &there] {
+        assert_eq!(value(tiers, "a1").await, Some(1));
+        assert!(tiers.get_now("a1").is_ready());
+    }
+    here.remove_tagged(&["a"]).await.expect("no failure");
+    assert_eq!(value(&here, "a1").await, None);
+    while there.get_now("a1").is_ready() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    assert_eq!(value(&there, "a1").await, None);
+
+    let without = Tiered::new(memory(), memory());
+    let error = without.remove_tagged(&["a"]).await.expect_err("the far store has none");
+    assert_eq!(error.kind(), ErrorKind::Unsupported);
 }

@@ -155,7 +155,11 @@ impl Inner {
     }
 
     pub(crate) async fn remove_prefix(&self, prefix: &str) -> Result<()> {
-        let full = self.full(prefix);
+        self.remove_full_prefix(self.full(prefix)).await
+    }
+
+    /// Removes all keys that begin with this, as the server knows them.
+    pub(crate) async fn remove_full_prefix(&self, full: SmolStr) -> Result<()> {
         let removed = self.remove_prefix_now(&full).await;
         self.keep_if_unsent(removed, || Pending::RemovePrefix(full))
     }

@@ -236,6 +236,7 @@
 //! | a claim | a script that tells the epoch, likewise |
 //! | `fill`, `set`, `set_many` of what has tags | a script before it: one round trip |
 //! | `invalidate_tags` | one script, whatever the number of entries |
+//! | `invalidate_all` | `UNLINK` of the log, then `SCAN` and `UNLINK` of the marks |
 //!
 //! What these promises rest on: that the server keeps its acknowledged writes while it is up. After a failover to a replica that has
 //! not got the last invalidations, entries they were about are valid again, just as removed keys are there again. If the server's clock is
