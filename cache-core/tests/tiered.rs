@@ -544,3 +544,36 @@ async fn what_is_removed_by_tag_behind_the_tiers_leaves_no_near_copy_anywhere() 
     let error = without.remove_tagged(&["a"]).await.expect_err("the far store has none");
     assert_eq!(error.kind(), ErrorKind::Unsupported);
 }
+
+/// Trusts the near tier once, and says no more.
+struct Once(Duration);
+
+impl Coherence for Once {
+    fn keep(self, near: NearTier) -> cache_core::Result<Keeper> {
+        near.trust(near.now().expect("the tiers are in use"), self.0);
+        Ok(Keeper::new(Vec::new()))
+    }
+}
+
+#[tokio::test]
+async fn a_near_tier_answers_until_its_trust_is_over_and_no_longer() {
+    let second = Duration::from_secs(1);
+    let (clock, hands) = Clock::manual();
+    let store = |clock: &Clock| {
+        let store = MemoryStore::builder().capacity(100).clock(clock.clone()).build();
+        store.expect("valid options")
+    };
+    let (near, far) = (store(&clock), store(&clock));
+    let tiers = Tiered::builder(near, far.clone()).clock(clock).coherent_by(Once(second));
+    let tiers = tiers.build().expect("valid options");
+    tiers.put("key", 1, MINUTE).await.expect("no failure");
+    // Somebody changes it of whom nobody tells.
+    far.put("key", 2, MINUTE).await.expect("no failure");
+    hands.advance(second - Duration::from_millis(10));
+    assert!(tiers.is_trusted());
+    assert_eq!(value(&tiers, "key").await, Some(1));
+    hands.advance(Duration::from_millis(10));
+    assert!(!tiers.is_trusted());
+    assert!(tiers.get_now("key").is_pending());
+    assert_eq!(value(&tiers, "key").await, Some(2));
+}

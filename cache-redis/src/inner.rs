@@ -127,6 +127,10 @@ impl Inner {
         }
     }
 
+    pub(crate) fn is_cluster(&self) -> bool {
+        !matches!(self.topology, Topology::Server(_))
+    }
+
     /// A connection to each server.
     pub(crate) fn servers(&self) -> Result<Vec<Arc<Link>>> {
         let (servers, _) = self.links();

@@ -88,7 +88,7 @@
 //! Valkey speaks the same protocol, and has all of these: version 7.2 and newer should do, with the same
 //! permissions. It has not been tested.
 //!
-//! A [`RedisBus`] needs `+publish +subscribe &shop:bus:*` as well, and [`Tracking`] `+client|tracking`.
+//! A [`RedisBus`] needs `+publish +subscribe &shop:bus:*` as well, in a cluster `+spublish +ssubscribe`, and [`Tracking`] `+client|tracking`.
 //!
 //! An eviction policy other than `noeviction` suits a cache; with `noeviction` a full server refuses
 //! writes, which are errors here, and reads go on.
@@ -268,6 +268,7 @@ mod bare;
 mod builder;
 mod bulk;
 mod bus;
+mod canary;
 #[cfg(feature = "cluster")]
 mod cluster;
 mod error;

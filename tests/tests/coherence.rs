@@ -237,18 +237,37 @@ async fn after_a_restart_of_the_server_nobody_keeps_an_old_value_by_tracking() {
     restarted(By::Tracking).await;
 }
 
+async fn flushed(by: By) {
+    let server = Server::start().await;
+    let service = fresh_name();
+    let reader = process(&server.url(), &service, by).await;
+    let other = process(&server.url(), &service, by).await;
+    let keys = keys(1000);
+    let mut admin = foreign(&server.url()).await;
+    // Also of the second one: whoever noticed the first has to notice this one, too.
+    for round in 1..=2 {
+        put_all(&reader, &keys, round).await;
+        warm(&reader, &keys).await;
+        warm(&other, &keys).await;
+        let before = [&reader, &other].map(|tiers| tiers.snapshot().resyncs(Resync::Flushed));
+        redis::cmd("FLUSHALL").exec_async(&mut admin).await.expect("no failure");
+        tokio::time::sleep(SECOND).await;
+        for (tiers, before) in [&reader, &other].into_iter().zip(before) {
+            eventually("it knows why", async || tiers.snapshot().resyncs(Resync::Flushed) > before)
+                .await;
+            assert_eq!(wrong(tiers, &keys, None).await, 0, "{by:?}: {:?}", tiers.snapshot());
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn after_a_flush_nobody_keeps_an_old_value_by_tracking() {
-    let server = Server::start().await;
-    let reader = process(&server.url(), &fresh_name(), By::Tracking).await;
-    let keys = keys(1000);
-    put_all(&reader, &keys, 1).await;
-    warm(&reader, &keys).await;
-    let mut admin = foreign(&server.url()).await;
-    redis::cmd("FLUSHALL").exec_async(&mut admin).await.expect("no failure");
-    eventually("it has heard of it", async || reader.snapshot().resyncs(Resync::Flushed) > 0).await;
-    tokio::time::sleep(SECOND).await;
-    assert_eq!(wrong(&reader, &keys, None).await, 0);
+    flushed(By::Tracking).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_flush_nobody_keeps_an_old_value_by_the_bus() {
+    flushed(By::Bus).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -56,6 +56,12 @@ pub trait Bus: Send + Sync + 'static {
     ///
     /// [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable).
     fn subscribe(&self) -> impl Future<Output = Result<Self::Subscription>> + Send;
+
+    /// What it is in words, and what is not as it should be, for
+    /// [`kept_by`](crate::TierSnapshot::kept_by).
+    fn describe(&self) -> String {
+        "a bus".to_owned()
+    }
 }
 
 /// Messages as they come.
@@ -79,4 +85,6 @@ pub enum Delivery {
     Message(Bytes),
     /// Messages have been lost, and it goes on.
     Missed,
+    /// The far store may have been emptied by somebody who says nothing on the bus.
+    Flushed,
 }
