@@ -522,6 +522,28 @@ async fn a_tagged_hit_takes_one_round_trip() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_foreigner_writes_over_a_mark_is_as_good_as_nothing() {
+    let (url, service) = (redis_url().await, fresh_name());
+    let store = another(&url, &service).await;
+    let mut other = foreign(&url).await;
+    let mark = format!("{service}:%{{t:{service}:}}tag:t");
+    for garbage in ["", "x", "inf", "nan", "-1", "0x10", "1.5", "99999999999999999999", "7 "] {
+        store.put("a", value("t", 1), LONG).await.expect("stored");
+        assert_eq!(number(&store, "a").await, Some(1));
+        let _: () = ask(&mut other, "SET", &[&mark, garbage]).await;
+        assert_eq!(number(&store, "a").await, None, "{garbage:?}");
+        // It is put right by whoever writes next.
+        store.put("a", value("t", 2), LONG).await.expect("stored");
+        assert_eq!(number(&store, "a").await, Some(2), "{garbage:?}");
+    }
+    let _: () = ask(&mut other, "DEL", &[&mark]).await;
+    let _: i64 = ask(&mut other, "RPUSH", &[&mark, "x"]).await;
+    assert_eq!(number(&store, "a").await, None, "it is not even text");
+    store.put("a", value("t", 3), LONG).await.expect("stored");
+    assert_eq!(number(&store, "a").await, Some(3));
+}
+
 /// A mark that is made anew while they go one after the other is not to be as it was before.
 #[tokio::test(flavor = "multi_thread")]
 async fn all_tags_are_invalidated_together_also_while_entries_are_being_stamped() {

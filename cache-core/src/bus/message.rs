@@ -32,6 +32,10 @@ const MAGIC: u16 = 0xc542;
 const VERSION: u8 = 1;
 const HEADER: usize = 20;
 
+/// Of more keys, or tags, in one message than anybody sends, nothing is read: an empty one takes four bytes there, and
+/// many times that here.
+const MOST: usize = 10_000;
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Message {
     pub(super) publisher: u64,
@@ -128,6 +132,9 @@ fn names(mut rest: &[u8]) -> Option<Vec<SmolStr>> {
     while !rest.is_empty() {
         let length = rest.try_get_u32().ok()?;
         let (name, later) = rest.split_at_checked(usize::try_from(length).ok()?)?;
+        if names.len() == MOST {
+            return None;
+        }
         names.push(SmolStr::new(std::str::from_utf8(name).ok()?));
         rest = later;
     }
@@ -199,6 +206,14 @@ mod tests {
         let mut bytes = message(Body::Change(Change::Keys(Vec::new()))).encode().to_vec();
         bytes.extend(u32::MAX.to_be_bytes());
         assert_eq!(Message::decode(&bytes), Err(Unreadable::Foreign));
+    }
+
+    #[test]
+    fn more_names_than_anybody_sends_are_not_read() {
+        let many = |count| message(Body::Change(Change::Keys(vec![SmolStr::default(); count])));
+        assert!(Message::decode(&many(MOST).encode()).is_ok());
+        assert_eq!(Message::decode(&many(MOST + 1).encode()), Err(Unreadable::Foreign));
+        assert_eq!(Message::decode(&many(1 << 20).encode()), Err(Unreadable::Foreign));
     }
 
     #[test]
