@@ -5,10 +5,16 @@ use std::collections::HashMap;
 use std::env;
 use std::fs;
 use std::process::Command;
+use std::time::Duration;
+
+use crate::apart;
 
 /// What has to be installed for it.
 pub const MISSING: &str = "valgrind is needed to count instructions. Install it (Debian: apt-get install valgrind; \
     Fedora: dnf install valgrind), then run this again.";
+
+/// What takes longer than this under callgrind hangs: what it counts takes milliseconds without.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// What a single operation costs.
 #[derive(Clone, Copy, Debug, Default)]
@@ -43,12 +49,10 @@ fn run(arguments: &[&str], operations: usize) -> Result<Counts, String> {
     let mut command = Command::new("valgrind");
     command.arg("--tool=callgrind").arg(format!("--callgrind-out-file={}", out.display()));
     command.arg(own).args(arguments).arg(operations.to_string());
-    let output = command.output().map_err(|_| MISSING.to_owned())?;
+    let ended = apart::tool(command, PATIENCE).good();
     let profile = fs::read_to_string(&out);
     let _ = fs::remove_file(&out);
-    if !output.status.success() {
-        return Err(format!("{arguments:?}: {}", String::from_utf8_lossy(&output.stderr)));
-    }
+    ended.map_err(|error| format!("{arguments:?}: {error}"))?;
     let profile = profile.map_err(|e| format!("{}: {e}", out.display()))?;
     parse(&profile).ok_or_else(|| format!("{arguments:?}: callgrind told no total"))
 }
