@@ -33,6 +33,7 @@ fn built(run: &Run) -> Result<PathBuf, String> {
     let outcome = run.step("compiling the peers", COMPILING, || apart::aloud(cargo, limit));
     let output = outcome.good()?;
     let messages = output.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    let programs = messages.filter_map(|message| message["executable"].as_str().map(PathBuf::from));
-    programs.last().ok_or_else(|| "cargo names no program".to_owned())
+    let mut programs =
+        messages.filter_map(|message| message["executable"].as_str().map(PathBuf::from));
+    programs.next_back().ok_or_else(|| "cargo names no program".to_owned())
 }

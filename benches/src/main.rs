@@ -56,10 +56,7 @@ fn main() -> ExitCode {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let done = match arguments.as_slice() {
         // What callgrind, and the parts themselves, run in processes of their own.
-        ["hits", name, pass, hits] => {
-            let number = |text: &str| text.parse().unwrap_or(0);
-            hit::counted(hit::OWN, name, number(pass), number(hits))
-        }
+        ["hits", name, hits] => hit::counted(hit::OWN, name, hits.parse().unwrap_or(0)),
         ["fill", name, entries] => {
             scale::fill(name, entries.parse().unwrap_or(0)).map(|bytes| println!("{bytes}"))
         }

@@ -9,7 +9,7 @@ pub struct Effort {
     pub rounds: usize,
     /// How long a turn takes, where it is measured by the clock.
     pub turn: Duration,
-    /// How many hits are counted by instructions: the difference between so many, and twice as many.
+    /// How many hits are counted by instructions.
     pub counted: usize,
     /// Whether there is little time for all of it.
     pub quick: bool,

@@ -28,10 +28,7 @@ fn main() -> ExitCode {
     let quick = arguments.contains(&"--quick");
     let done = match arguments.as_slice() {
         // What callgrind runs, and what a run of all parts does.
-        ["hits", name, pass, hits] => {
-            let number = |text: &str| text.parse().unwrap_or(0);
-            hit::counted(&hits::all(), name, number(pass), number(hits))
-        }
+        ["hits", name, hits] => hit::counted(&hits::all(), name, hits.parse().unwrap_or(0)),
         ["part", part, ..] => {
             apart::end_with_parent();
             measure(part, quick)
@@ -67,7 +64,7 @@ fn run(parts: &[&Part], quick: bool) -> Result<(), String> {
 /// Measures a part in this process.
 fn measure(part: &str, quick: bool) -> Result<(), String> {
     let effort = match quick {
-        true => Effort { counted: 5_000, ..Effort::quick() },
+        true => Effort { counted: 10_000, ..Effort::quick() },
         false => Effort { rounds: 15, counted: 20_000, ..Effort::full() },
     };
     let runtime = tokio::runtime::Runtime::new().map_err(|e| e.to_string())?;

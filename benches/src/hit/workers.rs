@@ -20,6 +20,10 @@ const PAIRS: [(&str, &str); 4] = [
 /// How much of the engine's growth from one worker to two is to be left: as much, but for the noise of two short runs.
 const SHARE: f64 = 0.95;
 
+const HOT: &str = "both workers write the counter of the most popular value, as the engine's do; the rest of a hit is different";
+const EVEN: &str = "not explained. The second worker has what the rest of the machine leaves of a processor: look at the \
+    load at the top, and at the engine's own line, first";
+
 /// How much more two threads get done than one.
 ///
 /// # Panics
@@ -52,10 +56,8 @@ pub fn workers(effort: Effort) -> Section {
         for (set, turns) in [("Zipf", &hot), ("uniform", &even)] {
             let share = turns[4 * at + 3].ratio / turns[4 * at + 1].ratio;
             let what = format!("`{own}`, {set}: its growth by a second worker, to the engine's");
-            section.bars.push(Bar::at_least(what, share, SHARE).because(
-                "the cheaper a hit is, the more of it is the counter of the value that both workers want; see how much a second \
-                 worker brings at all",
-            ));
+            let why = if set == "Zipf" { HOT } else { EVEN };
+            section.bars.push(Bar::at_least(what, share, SHARE).because(why));
         }
     }
     section

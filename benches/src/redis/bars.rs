@@ -10,8 +10,8 @@ const SET: &str = "a `set` is a script that gives the entry its version and its 
     caller has given up; the client's is a plain `SET`";
 const LOAD: &str = "a strategy takes a lease and fills under it, which is one round trip more and two scripts; the client's two \
     commands keep what has been invalidated meanwhile, and let everybody load at once";
-const PEER: &str = "a client of one caller is as fast as its round trip; what else runs on these processors decides";
-
+const PEER: &str = "not explained further: with few callers nothing is gathered, and the store sends each command by the \
+    client below, whose own row is the limit then";
 /// The store against the client below, and against the best of the others.
 pub(super) fn bars(op: Op, callers: usize, figures: &[Figures]) -> Vec<Bar> {
     let Some(store) = figures.iter().find(|figures| figures.name == STORE) else {
