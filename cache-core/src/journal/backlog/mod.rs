@@ -79,7 +79,7 @@ impl<K: CacheKey + Clone, V: Clone> Backlog<K, V> {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Full`], [`ErrorKind::Closed`].
+    /// [`ErrorKind::Full`](crate::ErrorKind::Full), [`ErrorKind::Closed`](crate::ErrorKind::Closed).
     pub fn admit(&self, key: &K, bytes: usize) -> Result<()> {
         self.lock().admit(&key.key().to_smol(), bytes, self.bounds)
     }

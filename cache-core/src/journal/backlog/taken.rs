@@ -2,8 +2,8 @@ use tokio::time::Instant;
 
 use crate::Write;
 
-/// A write that has been taken to be made. It is in flight until it is [done](Backlog::done) or
-/// [to be tried again](Backlog::retry).
+/// A write that has been taken to be made. It is in flight until it is [done](super::Backlog::done) or
+/// [to be tried again](super::Backlog::retry).
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Taken<K, V> {
