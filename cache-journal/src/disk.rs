@@ -93,12 +93,19 @@ where
         answer.await.map_err(|_| closed())?
     }
 
-    fn letter(&self, seq: u64, letter: &[u8]) -> Result<DeadLetter<K, V>> {
-        let malformed = || Error::with_cause(ErrorKind::Journal, "a dead letter is malformed");
-        let letter = row::read_letter(letter).ok_or_else(malformed)?;
-        let (key, value) = self.shared.decoded(letter.key, letter.body)?;
-        let write = Write::new(key, value).numbered(Seq::new(seq));
-        Ok(DeadLetter::new(write, letter.tries, letter.cause))
+    fn letter(&self, seq: u64, letter: &[u8]) -> DeadLetter<K, V> {
+        let seq = Seq::new(seq);
+        let Some(letter) = row::read_letter(letter) else {
+            let why = Error::with_cause(ErrorKind::Journal, "the dead letter is malformed");
+            return DeadLetter::unreadable("", seq, 0, "nobody knows", &why);
+        };
+        match self.shared.decoded(letter.key, letter.body) {
+            Ok((key, value)) => {
+                let write = Write::new(key, value).numbered(seq);
+                DeadLetter::new(write, letter.tries, letter.cause)
+            }
+            Err(why) => DeadLetter::unreadable(letter.key, seq, letter.tries, letter.cause, &why),
+        }
     }
 }
 
@@ -160,7 +167,7 @@ where
 
     async fn dead_letters(&self, most: usize) -> Result<Vec<DeadLetter<K, V>>> {
         let letters = self.ask(|reply| Message::DeadLetters(most, reply)).await?;
-        letters.iter().map(|(seq, letter)| self.letter(*seq, letter)).collect()
+        Ok(letters.iter().map(|(seq, letter)| self.letter(*seq, letter)).collect())
     }
 
     async fn discard(&self, key: &str, seq: Seq) -> Result<bool> {

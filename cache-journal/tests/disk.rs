@@ -136,8 +136,9 @@ async fn a_dead_letter_stays_with_its_cause_until_it_is_discarded() {
     assert_eq!(seen(&take(&journal).await).len(), 1, "what is parked is not tried again");
     assert_eq!(journal.dead(), 1);
     let letters = journal.dead_letters(10).await.unwrap();
-    assert_eq!((letters[0].write.key, letters[0].write.seq), (1, seq));
-    assert_eq!(letters[0].write.value.as_deref(), Some("bad"));
+    assert_eq!((letters[0].key.as_str(), letters[0].seq), ("1", seq));
+    let write = letters[0].write.as_ref().unwrap();
+    assert_eq!((write.key, write.value.as_deref()), (1, Some("bad")));
     assert_eq!(letters[0].cause, cause.to_string());
     assert!(!journal.discard("2", seq).await.unwrap(), "another key");
     assert!(journal.discard("1", seq).await.unwrap());
@@ -146,6 +147,34 @@ async fn a_dead_letter_stays_with_its_cause_until_it_is_discarded() {
 
     let journal = open(&path).await;
     assert!(journal.dead_letters(10).await.unwrap().is_empty());
+}
+
+/// The type of the values has changed, say.
+#[tokio::test]
+async fn a_dead_letter_that_cant_be_read_is_listed_among_the_others_and_can_be_discarded() {
+    let (_directory, path) = directory();
+    let journal = DiskJournal::<u64, u64>::open(&path, Json::new()).await.unwrap();
+    for (key, value) in [(1, 7), (2, 700)] {
+        journal.append(key, Some(value)).await.unwrap();
+    }
+    let batch = journal.backlog().take(EVERYTHING).await;
+    let cause = Error::with_cause(ErrorKind::Write, "violates a constraint");
+    for taken in &batch {
+        journal.park(taken, &cause).await.unwrap();
+    }
+    journal.close(Duration::from_secs(60)).await.unwrap();
+
+    let journal = DiskJournal::<u64, u8>::open(&path, Json::new()).await.unwrap();
+    let letters = journal.dead_letters(10).await.unwrap();
+    assert_eq!(letters[0].write.as_ref().map(|write| write.value), Some(Some(7)));
+    let unreadable = &letters[1];
+    assert_eq!((unreadable.key.as_str(), unreadable.seq), ("2", batch[1].write.seq));
+    assert_eq!(unreadable.write, None);
+    for why in ["violates a constraint", "can't be read"] {
+        assert!(unreadable.cause.contains(why), "{}", unreadable.cause);
+    }
+    assert!(journal.discard(&unreadable.key, unreadable.seq).await.unwrap());
+    assert_eq!(journal.dead_letters(10).await.unwrap().len(), 1);
 }
 
 #[tokio::test]

@@ -7,12 +7,16 @@ use cache_core::testing::fresh_name;
 use cache_core::{Bounds, Due, Error, ErrorKind, Journal, Seq, Taken};
 use cache_redis::{RedisJournal, RedisStore};
 use cache_serde::Json;
-use cache_tests::redis::{Server, eventually, foreign, patient, patient_at};
+use cache_tests::redis::{
+    Authority, Cluster, Fault, Machine, Proxy, Server, eventually, foreign, patient, patient_at,
+    patient_cluster,
+};
 
 type InRedis = RedisJournal<u64, String>;
 
 const EVERYTHING: Due = Due { writes: 100_000, bytes: usize::MAX, age: Duration::ZERO };
 const LONG: Duration = Duration::from_secs(60);
+const SHORT: Duration = Duration::from_millis(300);
 
 async fn store() -> RedisStore {
     patient().await.connect().await.expect("a server")
@@ -166,44 +170,185 @@ async fn a_dead_letter_is_seen_by_all_until_one_discards_it() {
 
     let other = open(&store).await;
     let letters = other.dead_letters(10).await.unwrap();
-    assert_eq!((letters[0].write.key, letters[0].write.seq), (7, seq));
+    assert_eq!((letters[0].key.as_str(), letters[0].seq), ("7", seq));
     assert_eq!(letters[0].cause, cause.to_string());
     assert!(!other.discard("8", seq).await.unwrap());
     assert!(other.discard("7", seq).await.unwrap());
     assert!(journal.dead_letters(10).await.unwrap().is_empty());
 }
 
+/// Whoever is dropped keeps its lease until that ends, as who is killed does.
 #[tokio::test]
 async fn a_write_that_processes_die_of_becomes_a_dead_letter() {
     let store = store().await;
     let deadly = || RedisJournal::<u64, String>::builder(&store, "orders", Json::new());
-    let deadly = || deadly().lease(LONG).most_deliveries(2).allow_volatile();
+    let deadly = || deadly().partitions(1).lease(SHORT).most_deliveries(2).allow_volatile();
     let journal = deadly().open().await.unwrap();
     let seq = append(&journal, 7, "deadly").await;
-    journal.close(LONG).await.unwrap();
-    let mut died = 0;
-    loop {
+    for _ in 0..3 {
+        // In good order, so it has not died of anything.
+        journal.close(LONG).await.unwrap();
         let journal = deadly().open().await.unwrap();
-        let batch = tokio::time::timeout(LONG, async {
-            loop {
-                let soon = Duration::from_millis(50);
-                if let Ok(batch) = tokio::time::timeout(soon, take(&journal, 1)).await {
-                    return Some(batch);
-                }
-                if !journal.dead_letters(1).await.unwrap().is_empty() {
-                    return None;
-                }
-            }
-        });
-        let Some(batch) = batch.await.expect("in time") else { break };
-        died += 1;
+        let batch = take(&journal, 1).await;
+        assert_eq!(batch[0].write.seq, seq);
         journal.backlog().retry(batch, LONG);
-        journal.close(LONG).await.unwrap(); // and not done
+        journal.close(LONG).await.unwrap();
     }
-    assert!((1..=2).contains(&died), "{died}"); // the first one may have begun it, too
-    let letters = deadly().open().await.unwrap().dead_letters(1).await.unwrap();
-    assert_eq!(letters[0].write.seq, seq);
+    for _ in 0..2 {
+        let journal = deadly().open().await.unwrap();
+        assert_eq!(take(&journal, 1).await[0].write.seq, seq);
+    }
+    let journal = deadly().open().await.unwrap();
+    eventually("nobody tries it any more", async || journal.dead() == 1).await;
+    let letters = journal.dead_letters(1).await.unwrap();
+    assert_eq!(letters[0].seq, seq);
     assert!(letters[0].cause.contains("none has finished it"), "{}", letters[0].cause);
+    assert_eq!(journal.depth().writes(), 0);
+}
+
+/// How often each entry counts as given out, as the server sees it.
+async fn deliveries(server: &Server) -> Vec<i64> {
+    let mut other = foreign(&server.url()).await;
+    let logs: Vec<String> = redis::cmd("KEYS").arg("*:log").query_async(&mut other).await.unwrap();
+    let mut times = Vec::new();
+    for log in logs {
+        let pending: Vec<(String, String, i64, i64)> = redis::cmd("XPENDING")
+            .arg(log)
+            .arg(&["writers", "-", "+", "1000"])
+            .query_async(&mut other)
+            .await
+            .unwrap();
+        times.extend(pending.into_iter().map(|(.., times)| times));
+    }
+    times
+}
+
+/// How often the server has been asked what it has given out.
+async fn asked_again(server: &Server) -> u64 {
+    let mut other = foreign(&server.url()).await;
+    let info: String =
+        redis::cmd("INFO").arg("commandstats").query_async(&mut other).await.unwrap();
+    let line = info.lines().find_map(|line| line.strip_prefix("cmdstat_xpending:calls="));
+    line.map_or(0, |line| line.split(',').next().unwrap().parse().unwrap())
+}
+
+#[tokio::test]
+async fn a_connection_that_fails_does_not_count_as_a_process_that_died() {
+    let server = Server::start().await;
+    let proxy = Proxy::to(server.port()).await;
+    let store = patient_at(&proxy.url(), &fresh_name()).connect().await.unwrap();
+    let journal = RedisJournal::<u64, String>::builder(&store, "orders", Json::new());
+    let journal = journal.partitions(1).lease(LONG).most_deliveries(2).allow_volatile();
+    let journal = journal.open().await.unwrap();
+    for key in 0..5 {
+        append(&journal, key, "v").await;
+    }
+    eventually("it has them", async || journal.backlog().depth().waiting == 5).await;
+    for _ in 0..3 {
+        let before = asked_again(&server).await;
+        while asked_again(&server).await == before {
+            proxy.fault(Fault::Refuse);
+            proxy.reset();
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            proxy.fault(Fault::None);
+            store.connected().await;
+            tokio::time::sleep(Duration::from_millis(300)).await;
+        }
+    }
+    assert_eq!(deliveries(&server).await, [1; 5]);
+    assert_eq!(take(&journal, 5).await.len(), 5, "nothing is lost, and nothing twice");
+    assert_eq!((journal.backlog().depth().waiting, journal.dead()), (0, 0));
+}
+
+#[tokio::test]
+async fn a_write_that_cant_be_read_holds_nobody_up_and_is_parked_as_soon_as_there_is_room() {
+    let store = store().await;
+    let builder = || RedisJournal::<u64, u64>::builder(&store, "orders", Json::new());
+    let writer = builder().partitions(1).lease(LONG).allow_volatile().open().await.unwrap();
+    for (key, value) in [(1, 700), (2, 701), (3, 7)] {
+        writer.append(key, Some(value)).await.unwrap();
+    }
+    writer.close(LONG).await.unwrap();
+
+    // Its values are smaller.
+    let reader = RedisJournal::<u64, u8>::builder(&store, "orders", Json::new());
+    let reader = reader.partitions(1).lease(LONG).allow_volatile().most_dead_letters(1);
+    let reader = reader.open().await.unwrap();
+    let batch = reader.backlog().take(EVERYTHING).await;
+    assert_eq!((batch.len(), batch[0].write.key), (1, 3));
+    let mut found = Vec::new();
+    for _ in 0..2 {
+        eventually("there is a dead letter", async || reader.dead() == 1).await;
+        let letters = reader.dead_letters(10).await.unwrap();
+        assert_eq!(letters.len(), 1);
+        assert_eq!(letters[0].write, None);
+        assert!(letters[0].cause.contains("can't be read"), "{}", letters[0].cause);
+        found.push(letters[0].key.clone());
+        assert!(reader.discard(&letters[0].key, letters[0].seq).await.unwrap());
+    }
+    found.sort();
+    assert_eq!(found, ["1", "2"]);
+}
+
+#[tokio::test]
+async fn a_lease_whose_grant_got_lost_is_recognised_by_who_asked_for_it() {
+    let server = Server::start().await;
+    let proxy = Proxy::to(server.port()).await;
+    let service = fresh_name();
+    let open = async |url: &str| {
+        let store = patient_at(url, &service).operation_timeout(Duration::from_secs(1));
+        let store = store.connect().await.unwrap();
+        let journal = RedisJournal::<u64, String>::builder(&store, "orders", Json::new());
+        journal.partitions(1).lease(LONG * 10).allow_volatile().open().await.unwrap()
+    };
+    let first = open(&server.url()).await;
+    append(&first, 7, "a").await;
+    assert_eq!(take(&first, 1).await.len(), 1, "it is the owner");
+    let second = open(&proxy.url()).await;
+    drop(first);
+
+    // The server gets what the second one sends, and its answers get lost.
+    proxy.fault(Fault::DropAnswers);
+    let mut other = foreign(&server.url()).await;
+    let mut owner = async |command: &str| -> Vec<String> {
+        redis::cmd(command).arg("*:owner").query_async(&mut other).await.unwrap()
+    };
+    let [owner_key] = &owner("KEYS").await[..] else { panic!("one partition, one owner") };
+    let mut other = foreign(&server.url()).await;
+    let () = redis::cmd("DEL").arg(owner_key).query_async(&mut other).await.unwrap();
+    eventually("it is granted", async || !owner("KEYS").await.is_empty()).await;
+    proxy.fault(Fault::Refuse);
+    proxy.reset();
+    proxy.fault(Fault::None);
+    assert_eq!(take(&second, 1).await[0].write.key, 7);
+}
+
+/// What lost its lease while it was writing may still be writing when it has it again.
+#[tokio::test]
+async fn a_key_in_flight_is_not_given_out_again_to_who_regains_its_lease() {
+    let server = Server::start().await;
+    let store = patient_at(&server.url(), &fresh_name()).connect().await.unwrap();
+    let journal = RedisJournal::<u64, String>::builder(&store, "orders", Json::new());
+    let journal = journal.partitions(1).lease(Duration::from_secs(2)).allow_volatile();
+    let journal = journal.open().await.unwrap();
+    append(&journal, 7, "a").await;
+    let flying = take(&journal, 1).await;
+    append(&journal, 8, "b").await;
+    eventually("it has both", async || journal.backlog().depth().waiting == 1).await;
+
+    let mut other = foreign(&server.url()).await;
+    let owners: Vec<String> =
+        redis::cmd("KEYS").arg("*:owner").query_async(&mut other).await.unwrap();
+    // Another has it for a while.
+    let () = redis::cmd("SET").arg(&[&*owners[0], "1000"]).query_async(&mut other).await.unwrap();
+    eventually("it forgets", async || journal.backlog().depth().writes() == 0).await;
+    let () = redis::cmd("DEL").arg(&owners[0]).query_async(&mut other).await.unwrap();
+    eventually("it has both again", async || journal.backlog().depth().waiting == 2).await;
+    let free = take(&journal, 1).await;
+    assert_eq!(free.iter().map(|taken| taken.write.key).collect::<Vec<_>>(), [8]);
+    done(&journal, &free).await;
+    done(&journal, &flying).await; // it has landed
+    assert_eq!(take(&journal, 1).await[0].write.key, 7);
 }
 
 #[tokio::test]
@@ -267,4 +412,104 @@ async fn clearing_the_store_leaves_the_journal() {
     append(&journal, 7, "a").await;
     store.clear().await.unwrap();
     assert!(journal.pending("7").await.unwrap().is_some());
+}
+
+/// As long as nobody fails, all is as on one server.
+#[tokio::test]
+async fn in_a_cluster_every_partition_is_made_wherever_it_is() {
+    let store = patient_cluster().await.connect().await.unwrap();
+    let journal = RedisJournal::<u64, String>::builder(&store, "orders", Json::new());
+    let journal = journal.partitions(8).lease(LONG).allow_volatile().open().await.unwrap();
+    for key in 0..50 {
+        append(&journal, key, "v").await;
+    }
+    let batch = take(&journal, 50).await;
+    done(&journal, &batch).await;
+    journal.drained().await.unwrap();
+    // Those who wait for news are told of it by each node.
+    for key in 0..50 {
+        append(&journal, key, "w").await;
+    }
+    assert_eq!(take(&journal, 50).await.len(), 50);
+}
+
+/// What was acknowledged and replicated before the primary died, and what was acknowledged after the failover.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_primary_that_dies_takes_nothing_with_it_that_was_replicated() {
+    let mut cluster = Cluster::start().await;
+    let store = patient_at(&cluster.url(), &fresh_name()).operation_timeout(Duration::from_secs(2));
+    let store = store.connect().await.unwrap();
+    let journal = RedisJournal::<u64, String>::builder(&store, "orders", Json::new());
+    let journal = journal.partitions(6).lease(Duration::from_secs(1)).allow_volatile();
+    let journal = journal.open().await.unwrap();
+    let mut expected = std::collections::BTreeMap::new();
+    for key in 0..60 {
+        expected.insert(key, append(&journal, key, "before").await);
+    }
+    let made = take(&journal, 30).await; // and not done: it is in flight when the primary dies
+    for primary in 0..3 {
+        let mut connection = cluster.foreign(primary).await;
+        // What was written on this node before is in the stream to its replica before this.
+        let mut mark = 0;
+        while cluster.owner(primary, &format!("mark-{mark}")).await != primary {
+            mark += 1;
+        }
+        let mark = format!("mark-{mark}");
+        let () = redis::cmd("SET").arg(&[&*mark, "1"]).query_async(&mut connection).await.unwrap();
+        let replicas: i64 =
+            redis::cmd("WAIT").arg(&[1, 20_000]).query_async(&mut connection).await.unwrap();
+        assert_eq!(replicas, 1);
+    }
+    cluster.nodes[0].kill();
+    for key in 60..90 {
+        let mut seq = None;
+        eventually("appends work again", async || {
+            seq = journal.append(key, Some("after".to_owned())).await.ok();
+            seq.is_some()
+        })
+        .await;
+        expected.extend(seq.map(|seq| (key, seq)));
+    }
+    journal.backlog().retry(made, Duration::ZERO);
+    let mut found = std::collections::BTreeMap::new();
+    eventually("all of them are given out", async || {
+        let batch = tokio::time::timeout(SHORT, journal.backlog().take(EVERYTHING)).await;
+        let batch = batch.unwrap_or_default();
+        found.extend(batch.iter().map(|taken| (taken.write.key, taken.write.seq)));
+        match journal.done(&batch).await {
+            Ok(()) => journal.backlog().done(&batch),
+            Err(_) => journal.backlog().retry(batch, Duration::ZERO),
+        }
+        expected.iter().all(|(key, seq)| found.get(key) >= Some(seq))
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn over_tls_the_journal_works_with_the_connections_that_wait() {
+    let authority = Authority::new();
+    let (_server, port) = encrypted(&authority).await;
+    let store = patient_at(&format!("rediss://localhost:{port}"), &fresh_name());
+    let store = store.root_certificates(authority.root()).connect().await.unwrap();
+    let journal = open(&store).await;
+    append(&journal, 7, "a").await;
+    let batch = take(&journal, 1).await;
+    done(&journal, &batch).await;
+    // It waits for this one by now.
+    append(&journal, 7, "b").await;
+    assert_eq!(take(&journal, 1).await[0].write.value.as_deref(), Some("b"));
+}
+
+/// A server, and the port at which it talks TLS.
+async fn encrypted(authority: &Authority) -> (Server, u16) {
+    for _ in 0..10 {
+        // Somebody else may take one of the ports.
+        let (machine, ports) = Machine::with_ports(2).await;
+        let arguments = authority.arguments(ports[1], &["localhost"], "no");
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        if let Some(server) = Server::start_on(&machine, ports[0], &arguments).await {
+            return (server, ports[1]);
+        }
+    }
+    panic!("the server does not start");
 }

@@ -32,6 +32,8 @@ pub(crate) type PendingWrite<'a, V> =
 
 pub(super) struct Beside<V> {
     doubts: Doubts,
+    /// Where writes have run: they may be dropped elsewhere.
+    runtime: OnceLock<Handle>,
     pending: OnceLock<Box<dyn Pending<V>>>,
 }
 
@@ -39,22 +41,29 @@ pub(super) struct Beside<V> {
 /// them, until a removal has succeeded.
 #[derive(Default)]
 struct Doubts {
-    /// When each of them was doubted last.
-    keys: Mutex<HashMap<SmolStr, u64>>,
+    list: Mutex<List>,
     /// How many there are: what each read looks at.
     count: AtomicUsize,
     clock: AtomicU64,
 }
 
+#[derive(Default)]
+struct List {
+    /// When each of them was doubted last.
+    keys: HashMap<SmolStr, u64>,
+    /// Whether somebody is about to remove them.
+    in_repair: bool,
+}
+
 impl<V> Default for Beside<V> {
     fn default() -> Self {
-        Self { doubts: Doubts::default(), pending: OnceLock::new() }
+        Self { doubts: Doubts::default(), runtime: OnceLock::new(), pending: OnceLock::new() }
     }
 }
 
 impl Doubts {
-    fn lock(&self) -> MutexGuard<'_, HashMap<SmolStr, u64>> {
-        self.keys.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, List> {
+        self.list.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn holds(&self, key: &str) -> bool {
@@ -65,22 +74,21 @@ impl Doubts {
     #[cold]
     #[inline(never)]
     fn lists(&self, key: &str) -> bool {
-        self.lock().contains_key(key)
+        self.lock().keys.contains_key(key)
     }
 
-    /// Returns whether it is the first one; an error if there are too many.
-    fn add(&self, key: &SmolStr) -> Result<bool> {
-        let mut keys = self.lock();
+    /// An error if there are too many.
+    fn add(&self, key: &SmolStr) -> Result<()> {
+        let keys = &mut self.lock().keys;
         if keys.len() >= MOST && !keys.contains_key(key) {
             return Err(Error::with_cause(
                 ErrorKind::Unavailable,
                 "the source is written, but the entry could not be removed",
             ));
         }
-        let first = keys.is_empty();
         keys.insert(key.clone(), self.clock.fetch_add(1, Ordering::Relaxed) + 1);
         self.count.store(keys.len(), Ordering::Release);
-        Ok(first)
+        Ok(())
     }
 
     /// Trusts the key again, if it has not been doubted since.
@@ -88,11 +96,24 @@ impl Doubts {
         if self.count.load(Ordering::Acquire) == 0 {
             return;
         }
-        let mut keys = self.lock();
+        let keys = &mut self.lock().keys;
         if keys.get(key).is_some_and(|at| *at <= since) {
             keys.remove(key);
         }
         self.count.store(keys.len(), Ordering::Release);
+    }
+
+    /// Whether there is something to repair, and nobody to do it. Whoever is told so does it.
+    fn begin_repair(&self) -> bool {
+        let mut list = self.lock();
+        !list.keys.is_empty() && !std::mem::replace(&mut list.in_repair, true)
+    }
+
+    /// Whether nothing is left to repair. Whoever adds something after this begins a new repair.
+    fn end_repair(&self) -> bool {
+        let mut list = self.lock();
+        list.in_repair = !list.keys.is_empty();
+        !list.in_repair
     }
 }
 
@@ -164,35 +185,25 @@ impl<S: CacheStore, O: Observer> Engine<S, O> {
         self.beside.doubts.drop_until(key, until);
     }
 
-    /// Reads past the entry of this key from now on, and tries in the background to remove it.
-    pub(crate) fn doubt(self: &Arc<Self>, key: &SmolStr) -> Result<()> {
-        if self.beside.doubts.add(key)?
+    /// A write begins, perhaps of a caller who drops it where there is no runtime.
+    pub(super) fn remember_runtime(&self) {
+        if self.beside.runtime.get().is_none()
             && let Ok(runtime) = Handle::try_current()
         {
-            runtime.spawn(Arc::clone(self).repair());
+            self.beside.runtime.get_or_init(|| runtime);
         }
-        Ok(())
     }
 
-    /// Removes doubted entries, until none is left.
-    async fn repair(self: Arc<Self>) {
-        for round in 0.. {
-            sleep(REPAIRS.after(round)).await;
-            let doubted: Vec<SmolStr> = self.beside.doubts.lock().keys().cloned().collect();
-            for key in doubted {
-                let moment = self.moment();
-                if let Err(error) = self.invalidate(&Key::borrowed(&key)).await {
-                    // The store is down for the others, too.
-                    self.store_failed(&error);
-                    break;
-                }
-                self.trust(&key, moment);
-            }
-            // Whoever doubts a key after this was empty begins a new repair.
-            if self.beside.doubts.lock().is_empty() {
-                return;
-            }
+    /// Reads past the entry of this key from now on, and tries in the background to remove it.
+    pub(crate) fn doubt(self: &Arc<Self>, key: &SmolStr) -> Result<()> {
+        self.beside.doubts.add(key)?;
+        let here = Handle::try_current().ok();
+        if let Some(runtime) = here.or_else(|| self.beside.runtime.get().cloned())
+            && self.beside.doubts.begin_repair()
+        {
+            runtime.spawn(Repair { engine: Arc::clone(self), ended: false }.run());
         }
+        Ok(())
     }
 
     /// From now on, loads ask `pending` first.
@@ -233,5 +244,43 @@ impl<S: CacheStore, O: Observer> Engine<S, O> {
             }
         }
         Ok(found)
+    }
+}
+
+/// Removes doubted entries. If its runtime ends before it has, the next doubt begins another one.
+struct Repair<S: CacheStore, O: Observer> {
+    engine: Arc<Engine<S, O>>,
+    ended: bool,
+}
+
+impl<S: CacheStore, O: Observer> Repair<S, O> {
+    /// Goes on until none is left.
+    async fn run(mut self) {
+        let engine = &self.engine;
+        for round in 0.. {
+            sleep(REPAIRS.after(round)).await;
+            let doubted: Vec<SmolStr> = engine.beside.doubts.lock().keys.keys().cloned().collect();
+            for key in doubted {
+                let moment = engine.moment();
+                if let Err(error) = engine.invalidate(&Key::borrowed(&key)).await {
+                    // The store is down for the others, too.
+                    engine.store_failed(&error);
+                    break;
+                }
+                engine.trust(&key, moment);
+            }
+            if engine.beside.doubts.end_repair() {
+                self.ended = true;
+                return;
+            }
+        }
+    }
+}
+
+impl<S: CacheStore, O: Observer> Drop for Repair<S, O> {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.engine.beside.doubts.lock().in_repair = false;
+        }
     }
 }

@@ -7,6 +7,10 @@
 //! removed. Every other writer of the key has then either made its last step, which follows its own write to the
 //! source, before that claim: its write is older than the one that was filled. Or it has not made it yet: its fill will be refused,
 //! so it will remove. Whoever is last has written last, or leaves nothing.
+//!
+//! Flights that have begun before the end of the write may carry what was before it. Nobody who comes later joins them: after
+//! the fill, and by the removal, whether it succeeds or not, the flights of the key are revoked. Before the write there is
+//! no need: who joins a flight then comes before the write has ended, and the lease is taken away from it in any case.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -83,7 +87,6 @@ impl<S: CacheStore, O: Observer> Engine<S, O> {
     /// Puts up the fence: from here on nobody fills the key but who holds what is returned.
     async fn begin_write(&self, key: &SmolStr, fence: Fence) -> Hold {
         let began = self.moment();
-        self.flights.revoke(key);
         let lease = self.take_lease(key, fence).await.unwrap_or_else(|error| {
             self.store_failed(&error);
             None
@@ -190,10 +193,7 @@ impl<S: CacheStore, O: Observer> Engine<S, O> {
             }
             Err(error) => {
                 self.store_failed(&error);
-                self.doubt(key)?;
-                // Who joins a flight now is not to get what it found before.
-                self.flights.revoke(key);
-                Ok(())
+                self.doubt(key)
             }
         }
     }
@@ -223,6 +223,7 @@ pub(crate) struct Unfinished<'a, S: CacheStore, O: Observer, K: AsRef<[SmolStr]>
 
 impl<'a, S: CacheStore, O: Observer, K: AsRef<[SmolStr]>> Unfinished<'a, S, O, K> {
     pub(crate) fn new(engine: &'a Arc<Engine<S, O>>, keys: K) -> Self {
+        engine.remember_runtime();
         Self { engine, keys, ended: false }
     }
 

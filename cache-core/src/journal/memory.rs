@@ -106,9 +106,7 @@ where
 
     async fn discard(&self, key: &str, seq: Seq) -> Result<bool> {
         let mut dead = self.dead();
-        let at = dead
-            .iter()
-            .position(|DeadLetter { write, .. }| write.seq == seq && *write.key.key() == *key);
+        let at = dead.iter().position(|letter| letter.seq == seq && letter.key == key);
         Ok(at.is_some_and(|at| dead.remove(at).is_some()))
     }
 

@@ -1,16 +1,18 @@
 //! The writes that were acknowledged and are not in the source yet.
 
 mod backlog;
+mod letter;
 mod memory;
 mod seq;
 
 use std::future::Future;
 use std::time::Duration;
 
-use crate::{CacheKey, Error, Result, Write};
+use crate::{CacheKey, Error, Result};
 
 pub(crate) use backlog::Turn;
 pub use backlog::{Backlog, Bounds, Depth, Due, Taken};
+pub use letter::DeadLetter;
 pub use memory::MemoryJournal;
 pub use seq::Seq;
 
@@ -110,7 +112,8 @@ pub trait Journal: Send + Sync + 'static {
         cause: &Error,
     ) -> impl Future<Output = Result<()>> + Send;
 
-    /// The dead letters, oldest first, at most so many.
+    /// The dead letters, oldest first, at most so many. Those that can't be decoded are
+    /// [among them](DeadLetter::unreadable).
     ///
     /// # Errors
     ///
@@ -120,7 +123,7 @@ pub trait Journal: Send + Sync + 'static {
         most: usize,
     ) -> impl Future<Output = Result<Vec<DeadLetter<Self::Key, Self::Value>>>> + Send;
 
-    /// Drops the dead letter with this key and number; says whether there was one.
+    /// Drops the dead letter with this key, as it is spelled, and this number; says whether there was one.
     ///
     /// # Errors
     ///
@@ -165,32 +168,5 @@ pub trait Journal: Send + Sync + 'static {
             self.backlog().close();
             Ok(())
         }
-    }
-}
-
-/// A write that the source has not taken, and that is not tried any more.
-///
-/// ```
-/// use cache_core::{DeadLetter, Seq, Write};
-///
-/// let letter = DeadLetter::new(Write::new(7_u64, Some("…")), 5, "violates a constraint");
-/// assert_eq!((letter.write.seq, letter.tries), (Seq::NONE, 5));
-/// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct DeadLetter<K, V> {
-    /// The write.
-    pub write: Write<K, V>,
-    /// How often it was tried.
-    pub tries: u32,
-    /// What the source said at last.
-    pub cause: String,
-}
-
-impl<K, V> DeadLetter<K, V> {
-    /// The dead letter of a write.
-    #[must_use]
-    pub fn new(write: Write<K, V>, tries: u32, cause: impl Into<String>) -> Self {
-        Self { write, tries, cause: cause.into() }
     }
 }

@@ -8,7 +8,7 @@ use smol_str::format_smolstr;
 
 use super::row::Bodies;
 use super::scripts::ask;
-use super::{Options, RedisJournal, Shared};
+use super::{Options, RedisJournal, Shared, partitions};
 use crate::RedisStore;
 use crate::inner::Inner;
 
@@ -86,8 +86,9 @@ where
         self
     }
 
-    /// How many processes in a row may begin a write and not finish it, 100 by default: then it is taken for one that
-    /// they die of, and becomes a dead letter.
+    /// How many processes in a row may be given a write, not finish it, and end without giving their lease back, 100 by
+    /// default: then it is taken for one that they die of, and becomes a dead letter. All that waits in a process when it
+    /// dies counts, since nobody knows which write it was. A process whose connection fails counts only if another takes over.
     pub fn most_deliveries(mut self, most: u32) -> Self {
         self.options.most_deliveries = most;
         self
@@ -124,13 +125,19 @@ where
         let inner = Arc::clone(&self.store.0);
         let name = Key::join(&[&self.name.as_str() as &dyn CacheKey]);
         let journal = format_smolstr!("{}journal:{name}", inner.settings.prefix);
-        let appends = durability(&inner, &journal).await?;
-        let is_durable = appends.is_none();
-        if let (Some(why), false) = (appends, self.volatile) {
-            return Err(Error::with_cause(ErrorKind::Journal, why));
+        let partitions = partitions(&journal, self.options.partitions);
+        let mut is_durable = true;
+        for partition in &partitions {
+            // In a cluster, each may be on another node.
+            if let Some(why) = doubts(&inner, &partition.keys.log).await? {
+                if !self.volatile {
+                    return Err(Error::with_cause(ErrorKind::Journal, why));
+                }
+                is_durable = false;
+            }
         }
         self.agree_on_partitions(&inner, &journal).await?;
-        let shared = Shared::new(inner, &journal, self.bodies, is_durable, self.options);
+        let shared = Shared::new(inner, partitions, self.bodies, is_durable, self.options);
         Ok(RedisJournal::start(shared))
     }
 
@@ -155,11 +162,11 @@ where
     }
 }
 
-/// Why the server may lose what it has acknowledged, if it may.
-async fn durability(inner: &Inner, journal: &str) -> Result<Option<String>> {
+/// Why the server that has this key may lose what it has acknowledged, if it may.
+async fn doubts(inner: &Inner, key: &str) -> Result<Option<String>> {
     let mut info = redis::cmd("INFO");
     info.arg("everything");
-    let answer = ask(inner, journal, || info.clone()).await?;
+    let answer = ask(inner, key, || info.clone()).await?;
     let info = match &answer {
         Value::BulkString(info) => String::from_utf8_lossy(info),
         Value::VerbatimString { text, .. } => text.as_str().into(),

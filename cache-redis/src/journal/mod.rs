@@ -59,8 +59,10 @@ const TOGETHER: usize = 500;
 /// | `everysec` (the server's default) | nothing | about the last second, at times two |
 /// | `no` | nothing | what the kernel had not written yet, often 30 seconds |
 ///
-/// A failover to a replica loses what the replica did not have yet: replication is asynchronous, whatever is set here. A
-/// server without an append-only file, or one whose `maxmemory-policy` evicts keys without a lifetime, is refused, unless
+/// A failover to a replica, by Sentinels or in a cluster, loses what the replica did not have yet: replication is
+/// asynchronous, and nothing here waits for it, so only what had been replicated when the primary died is kept. (With
+/// `min-replicas-to-write` and `min-replicas-max-lag` a server refuses writes when its replicas fall behind, which bounds the
+/// loss to that lag.) The replicas are not looked at: they need the same settings. A server without an append-only file, or one whose `maxmemory-policy` evicts keys without a lifetime, is refused, unless
 /// [`allow_volatile`](RedisJournalBuilder::allow_volatile) says otherwise.
 ///
 /// Each write is made **at least once**. Of each key the last one counts: older ones that have not been made
@@ -75,9 +77,9 @@ const TOGETHER: usize = 500;
 /// # What the server needs
 ///
 /// In addition to what the [store](crate) needs: `~{shop:*` for a service `shop`, and
-/// `+info +hget +hset +hlen +hgetall +hdel +hincrby +xadd +xack +xdel +xgroup +xreadgroup +xread +xautoclaim +xpending
-/// +xrange +exists +del`. [`clear`](cache_core::CacheStore::clear) of the store does not touch the journal. All keys of a
-/// partition are in one slot, so it works in a cluster.
+/// `+info +hget +hset +hlen +hgetall +hdel +hincrby +xadd +xack +xdel +xgroup +xreadgroup +xread +xclaim +xpending
+/// +xrange +xrevrange +exists +del`. [`clear`](cache_core::CacheStore::clear) of the store does not touch the journal. All keys of a
+/// partition are in one slot, so in a cluster the partitions are spread over the nodes, each of which is looked at.
 ///
 /// An append, a look at a pending write and the end of a batch are a script or a command each, in one round trip. For each
 /// partition that it owns, a process waits for news on a connection of its own.
@@ -104,6 +106,8 @@ struct Shared<K, V> {
     partitions: Box<[Partition]>,
     options: Options,
     is_durable: bool,
+    /// Tells this journal from those of others, and of those that were before.
+    process: u64,
     sealed: AtomicBool,
 }
 
@@ -114,6 +118,17 @@ struct Partition {
     /// As far as is known: what is in the log, and among the dead letters.
     writes: AtomicUsize,
     dead: AtomicUsize,
+}
+
+/// The partitions of a journal of this name.
+fn partitions(journal: &str, count: usize) -> Box<[Partition]> {
+    let partition = |index| Partition {
+        keys: Keys::new(journal, index),
+        token: AtomicU64::new(0),
+        writes: AtomicUsize::new(0),
+        dead: AtomicUsize::new(0),
+    };
+    (0..count).map(partition).collect()
 }
 
 impl<K, V> RedisJournal<K, V>
@@ -159,26 +174,21 @@ where
 {
     fn new(
         inner: Arc<Inner>,
-        journal: &str,
+        partitions: Box<[Partition]>,
         bodies: Bodies<K, V>,
         is_durable: bool,
         options: Options,
     ) -> Arc<Self> {
-        let partition = |index| Partition {
-            keys: Keys::new(journal, index),
-            token: AtomicU64::new(0),
-            writes: AtomicUsize::new(0),
-            dead: AtomicUsize::new(0),
-        };
         Arc::new(Self {
             inner,
             scripts: Scripts::new(),
             bodies,
             // The log knows how full it is: what others append is in nobody's backlog.
             backlog: Backlog::new(Bounds { writes: usize::MAX, bytes: usize::MAX }),
-            partitions: (0..options.partitions).map(partition).collect(),
+            partitions,
             options,
             is_durable,
+            process: fastrand::u64(..),
             sealed: AtomicBool::new(false),
         })
     }
@@ -365,28 +375,30 @@ where
             letters.extend(all);
         }
         letters.sort_unstable_by_key(|(seq, _)| *seq);
-        let readable = letters.iter().filter_map(|(seq, letter)| {
-            self.shared.bodies.letter(*seq, letter).ok() // Others may be able to read it.
-        });
-        Ok(readable.take(most).collect())
+        let first = letters.iter().take(most);
+        Ok(first.map(|(seq, letter)| self.shared.bodies.letter(*seq, letter)).collect())
     }
 
     async fn discard(&self, key: &str, seq: Seq) -> Result<bool> {
-        let partition = self.shared.partition(key);
-        let dead = partition.keys.dead.as_str();
-        let command = |name: &str| {
-            let mut command = redis::cmd(name);
-            command.arg(dead).arg(seq.get());
-            command
-        };
-        let letter = ask(&self.shared.inner, dead, || command("HGET")).await?;
-        let Value::BulkString(letter) = letter else { return Ok(false) };
-        if row::parts(&letter).is_none_or(|(_, spelled, ..)| spelled != key) {
-            return Ok(false);
+        // One whose key can't be read may be anywhere.
+        let all = self.shared.partitions.iter().enumerate();
+        let own = self.shared.index_of(key);
+        for (_, partition) in all.filter(|(index, _)| key.is_empty() || *index == own) {
+            let dead = partition.keys.dead.as_str();
+            let command = |name: &str| {
+                let mut command = redis::cmd(name);
+                command.arg(dead).arg(seq.get());
+                command
+            };
+            let letter = ask(&self.shared.inner, dead, || command("HGET")).await?;
+            let Value::BulkString(letter) = letter else { continue };
+            if row::parts(&letter).map_or("", |(_, spelled, ..)| spelled) == key {
+                let removed = ask(&self.shared.inner, dead, || command("HDEL")).await?;
+                self.shared.count(partition).await?;
+                return Ok(removed == Value::Int(1));
+            }
         }
-        let removed = ask(&self.shared.inner, dead, || command("HDEL")).await?;
-        self.shared.count(partition).await?;
-        Ok(removed == Value::Int(1))
+        Ok(false)
     }
 
     /// What others append is still made here.

@@ -34,10 +34,13 @@ struct Owned {
     token: u64,
     /// The lease lives at least until then.
     until: Instant,
-    /// The highest number in the backlog.
+    /// What has a higher number is not in the backlog, nor among the `unfit`.
     seen: u64,
     /// What was given out, and perhaps got lost on the way, has to be asked for again.
     in_doubt: bool,
+    /// Writes that can't be made, and have to become dead letters: key, number and letter.
+    unfit: Vec<(SmolStr, u64, Vec<u8>)>,
+    /// The connection that waits for news.
     waiting: Option<Dialled>,
 }
 
@@ -75,13 +78,14 @@ where
     async fn acquire(&self, partition: &Partition) -> Owned {
         loop {
             let asked = Instant::now();
-            let pause = match self.lease(partition, "acquire", 0).await {
+            let pause = match self.lease(partition, "acquire", self.process).await {
                 Ok((true, token)) => {
                     return Owned {
                         token,
                         until: asked + self.options.lease,
                         seen: 0,
                         in_doubt: true,
+                        unfit: Vec::new(),
                         waiting: None,
                     };
                 }
@@ -120,15 +124,17 @@ where
                     continue;
                 }
             }
+            self.park_unfit(partition, owned).await;
             let wait = renew_at.saturating_duration_since(Instant::now()).min(BLOCK);
             self.wait_for_news(partition, owned, wait.max(Duration::from_millis(1))).await;
         }
     }
 
-    /// Asks for the lease, renews it, or gives it back. Whether it is ours, and the token, or how long it is not.
-    async fn lease(&self, partition: &Partition, what: &str, token: u64) -> Result<(bool, u64)> {
-        let (token, life) = (token.to_string(), self.options.lease.as_millis().to_string());
-        let arguments = [what.as_bytes(), token.as_bytes(), life.as_bytes()];
+    /// Asks for the lease, in the name of this process, or renews it, or gives it back, by its token. Whether it is
+    /// ours, and the token, or how long it is not.
+    async fn lease(&self, partition: &Partition, what: &str, who: u64) -> Result<(bool, u64)> {
+        let (who, life) = (who.to_string(), self.options.lease.as_millis().to_string());
+        let arguments = [what.as_bytes(), life.as_bytes(), who.as_bytes()];
         let answer = self.scripts.lease.run(&self.inner, &partition.keys, &arguments).await?;
         let Value::Array(answer) = answer else { return Err(unexpected()) };
         match answer[..] {
@@ -160,12 +166,12 @@ where
                 let seq = id.split('-').next().and_then(|seq| seq.parse().ok());
                 let seq: u64 = seq.ok_or_else(unexpected)?;
                 if seq > owned.seen {
+                    owned.unfit.extend(self.take(key.0, seq, &body, times));
                     owned.seen = seq;
-                    self.take(partition, key.0, seq, &body, times).await?;
                 }
             }
             match (owned.in_doubt, next.as_str()) {
-                (true, "0-0") => {
+                (true, "") => {
                     owned.in_doubt = false;
                     cursor = ">".to_owned();
                 }
@@ -176,26 +182,35 @@ where
         }
     }
 
-    /// Puts a write into the backlog, unless it can't be made.
-    async fn take(
+    /// Puts a write into the backlog; if it can't be made, returns it with its letter.
+    fn take(
         &self,
-        partition: &Partition,
         key: SmolStr,
         seq: u64,
         body: &[u8],
         times: u32,
-    ) -> Result<()> {
+    ) -> Option<(SmolStr, u64, Vec<u8>)> {
         let cause = match self.bodies.decode(&key, body) {
             Ok((decoded, value)) if times <= self.options.most_deliveries => {
                 let write = Write::new(decoded, value).numbered(Seq::new(seq));
                 self.backlog.push(write, key.len() + body.len());
-                return Ok(());
+                return None;
             }
             Ok(_) => format!("{times} processes have begun it, and none has finished it"),
             Err(error) => error.to_string(),
         };
         let letter = row::letter(times, &key, &cause, body);
-        self.settle(partition, &[(key, seq, letter)]).await
+        Some((key, seq, letter))
+    }
+
+    /// Makes dead letters of what can't be made. While there is no room for them, they stay in the log, and hold nobody up.
+    async fn park_unfit(&self, partition: &Partition, owned: &mut Owned) {
+        while let Some(letter) = owned.unfit.last() {
+            if self.settle(partition, std::slice::from_ref(letter)).await.is_err() {
+                return;
+            }
+            owned.unfit.pop();
+        }
     }
 
     /// Waits for news on a connection of its own, which it makes if it has none.

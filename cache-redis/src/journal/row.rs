@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use cache_core::{Codec, DeadLetter, Error, ErrorKind, Result, Seq, Write};
+use cache_core::{CacheKey, Codec, DeadLetter, Error, ErrorKind, Result, Seq, Write};
 
 /// The codecs of keys and values.
 pub(super) struct Bodies<K, V> {
@@ -41,11 +41,19 @@ impl<K: 'static, V: 'static> Bodies<K, V> {
     }
 
     /// The dead letter with this number.
-    pub(super) fn letter(&self, seq: u64, letter: &[u8]) -> Result<DeadLetter<K, V>> {
-        let malformed = || Error::with_cause(ErrorKind::Journal, "a dead letter is malformed");
-        let (tries, key, cause, body) = parts(letter).ok_or_else(malformed)?;
-        let (key, value) = self.decode(key, body)?;
-        Ok(DeadLetter::new(Write::new(key, value).numbered(Seq::new(seq)), tries, cause))
+    pub(super) fn letter(&self, seq: u64, letter: &[u8]) -> DeadLetter<K, V>
+    where
+        K: CacheKey,
+    {
+        let seq = Seq::new(seq);
+        let Some((tries, spelled, cause, body)) = parts(letter) else {
+            let why = Error::with_cause(ErrorKind::Journal, "the dead letter is malformed");
+            return DeadLetter::unreadable("", seq, 0, "nobody knows", &why);
+        };
+        match self.decode(spelled, body) {
+            Ok((key, value)) => DeadLetter::new(Write::new(key, value).numbered(seq), tries, cause),
+            Err(why) => DeadLetter::unreadable(spelled, seq, tries, cause, &why),
+        }
     }
 }
 

@@ -271,7 +271,8 @@ where
         Ok(left)
     }
 
-    /// The dead letters, oldest first, at most so many.
+    /// The dead letters, oldest first, at most so many. One that [can't be read](DeadLetter::unreadable) is among
+    /// them, to be discarded, or left for a version of this program that can.
     ///
     /// # Errors
     ///
@@ -284,13 +285,16 @@ where
     ///
     /// # Errors
     ///
-    /// As [`put`](Self::put); the dead letter is still there then.
+    /// As [`put`](Self::put), and [`ErrorKind::Codec`] for a letter whose write can't be read; the dead letter is still
+    /// there then.
     ///
     /// # Cancellation
     ///
     /// The dead letter may be there although it has been put again.
     pub async fn replay(&self, letter: &DeadLetter<J::Key, J::Value>) -> Result<()> {
-        let write = letter.write.clone();
+        let Some(write) = letter.write.clone() else {
+            return Err(Error::with_cause(ErrorKind::Codec, letter.cause.clone()));
+        };
         self.write(&write.key, write.value).await?;
         self.discard(letter).await.map(drop)
     }
@@ -301,7 +305,7 @@ where
     ///
     /// Those of the journal.
     pub async fn discard(&self, letter: &DeadLetter<J::Key, J::Value>) -> Result<bool> {
-        self.journal().discard(&letter.write.key.key(), letter.write.seq).await
+        self.journal().discard(&letter.key, letter.seq).await
     }
 
     /// How the writing goes.

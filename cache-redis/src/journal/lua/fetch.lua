@@ -1,22 +1,35 @@
--- KEYS: log, last, state, owner, dead   ARGV: token, consumer, count, '>' or where to go on claiming
+-- KEYS: log, last, state, owner, dead   ARGV: token, consumer, count, '>' or after which number of what was given out
 if redis.call('GET', KEYS[4]) ~= ARGV[1] then return false end
-local entries, cursor, times = {}, '', {}
+local found, last = {}, ''
+local function add(entry, times)
+  -- Some servers name what has been deleted meanwhile.
+  if entry and entry[2] then found[#found + 1] = {entry[1], entry[2][2], entry[2][4], times} end
+end
 if ARGV[4] == '>' then
   local read = redis.call('XREADGROUP', 'GROUP', 'writers', ARGV[2], 'COUNT', ARGV[3], 'STREAMS', KEYS[1], '>')
-  if read then entries = read[1][2] end
+  for _, entry in ipairs(read and read[1][2] or {}) do
+    add(entry, 1)
+    last = entry[1]
+  end
 else
-  -- What earlier owners were given and have not finished.
-  local claimed = redis.call('XAUTOCLAIM', KEYS[1], 'writers', ARGV[2], 0, ARGV[4], 'COUNT', ARGV[3])
-  cursor, entries = claimed[1], claimed[2]
-  for _, pending in ipairs(redis.call('XPENDING', KEYS[1], 'writers', ARGV[4], '+', ARGV[3])) do
-    times[pending[1]] = pending[4]
+  -- Up to this number it is counted that the owner has been given what earlier ones have not finished. However often it
+  -- asks, each entry counts once.
+  local counted = tonumber(redis.call('HGET', KEYS[3], 'counted') or math.huge)
+  local pending = redis.call('XPENDING', KEYS[1], 'writers', '(' .. ARGV[4], '+', ARGV[3])
+  for _, one in ipairs(pending) do
+    local id, times = one[1], one[4]
+    if tonumber(string.match(id, '^%d+')) > counted then
+      add(redis.call('XCLAIM', KEYS[1], 'writers', ARGV[2], 0, id)[1], times + 1)
+    else
+      add(redis.call('XRANGE', KEYS[1], id, id)[1], times)
+    end
+    last = id
   end
 end
-local found = {}
-for _, entry in ipairs(entries) do
-  -- Some servers name what has been deleted meanwhile.
-  if entry and entry[2] then
-    found[#found + 1] = {entry[1], entry[2][2], entry[2][4], times[entry[1]] or 1}
+if last ~= '' then
+  local counted, number = redis.call('HGET', KEYS[3], 'counted'), string.match(last, '^%d+')
+  if counted and tonumber(number) > tonumber(counted) then
+    redis.call('HSET', KEYS[3], 'counted', number)
   end
 end
-return {cursor, found}
+return {last, found}
