@@ -249,35 +249,13 @@ macro_rules! counted {
         impl CacheKey for $type {
             #[inline]
             fn key(&self) -> Key<'_> {
-                #[allow(unused_comparisons, reason = "half of them are unsigned")]
-                let negative = *self < 0;
-                decimal(self.abs_diff(0) as u64, negative)
+                // 20 digits at most, or 19 and a sign: always inline.
+                Key(Spelling::Owned(SmolStr::new_inline(itoa::Buffer::new().format(*self))))
             }
         }
     )*};
 }
 counted!(i8, i16, i32, i64, isize, u8, u16, u32, u64, usize);
-
-/// What an integer displays as, at a third of the cost of formatting it.
-fn decimal(magnitude: u64, negative: bool) -> Key<'static> {
-    // 2^64 has 20 digits, and there is the sign.
-    let mut spelled = [0; 21];
-    let (mut at, mut rest) = (spelled.len(), magnitude);
-    loop {
-        at -= 1;
-        spelled[at] = b'0' + (rest % 10) as u8;
-        rest /= 10;
-        if rest == 0 {
-            break;
-        }
-    }
-    if negative {
-        at -= 1;
-        spelled[at] = b'-';
-    }
-    let spelled = str::from_utf8(&spelled[at..]).expect("digits and a sign are ASCII");
-    Key(Spelling::Owned(SmolStr::new_inline(spelled)))
-}
 
 macro_rules! joined {
     ($($part:ident)*) => {

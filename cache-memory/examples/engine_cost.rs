@@ -5,7 +5,7 @@
 //! ```
 //!
 //! For instructions, one candidate at a time with two numbers of hits; the difference of the
-//! totals by the difference of the hits is what one of them costs:
+//! totals by the difference of the hits is what one of them costs, together with what `nothing` costs, the drawing of a key:
 //!
 //! ```text
 //! valgrind --tool=callgrind --callgrind-out-file=/dev/null \

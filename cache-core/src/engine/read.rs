@@ -53,11 +53,8 @@ impl<S: CacheStore, O: Observer> Engine<S, O> {
         Fut: Future<Output = Result<Option<S::Value>, E>> + Send,
         E: Into<BoxError>,
     {
-        let miss = move |began, glimpse| -> Miss<'a, S::Value> {
-            Box::pin(async move {
-                let request = Request { began, glimpse, hints: ReadHints::new() };
-                self.in_place(&key.key(), request, load).await.result
-            })
+        let miss = move |engine: &'a Arc<Self>, key: &'a K, request| -> Miss<'a, S::Value> {
+            Box::pin(async move { engine.in_place(&key.key(), request, load).await.result })
         };
         Read { engine: self, key, miss: Some(miss), missing: None }
     }
@@ -91,11 +88,10 @@ impl<S: CacheStore, O: Observer> Engine<S, O> {
         Fut: Future<Output = Result<Option<S::Value>, E>> + Send + 'static,
         E: Into<BoxError> + 'static,
     {
-        let miss = move |began, glimpse| -> Miss<'a, S::Value> {
+        let miss = move |engine: &'a Arc<Self>, key: &'a K, request| -> Miss<'a, S::Value> {
             Box::pin(async move {
                 let load = || async { load().await.map_err(load_error) };
-                let request = Request { began, glimpse, hints: ReadHints::new() };
-                self.apart(&key.key(), request, load).await.result
+                engine.apart(&key.key(), request, load).await.result
             })
         };
         Read { engine: self, key, miss: Some(miss), missing: None }
@@ -112,12 +108,11 @@ impl<S: CacheStore, O: Observer> Engine<S, O> {
         Q: CacheKey + ToOwned<Owned: Send + 'static> + Sync + ?Sized,
         L: Loader<Q::Owned, Value = S::Value>,
     {
-        let miss = move |began, glimpse| -> Miss<'a, S::Value> {
+        let miss = move |engine: &'a Arc<Self>, key: &'a Q, request| -> Miss<'a, S::Value> {
             Box::pin(async move {
                 let (owned, loader) = (key.to_owned(), Arc::clone(loader));
                 let load = || async move { loader.load(owned).await.map_err(load_error) };
-                let request = Request { began, glimpse, hints: ReadHints::new() };
-                self.apart(&key.key(), request, load).await.result
+                engine.apart(&key.key(), request, load).await.result
             })
         };
         Read { engine: self, key, miss: Some(miss), missing: None }
@@ -388,8 +383,9 @@ struct Glimpse<V> {
 /// costs as much as a tenth of the look-up; and what a miss needs is boxed, so that a hit carries no
 /// room for it.
 struct Read<'a, S: CacheStore, O, K: ?Sized, M> {
-    engine: &'a Engine<S, O>,
+    engine: &'a Arc<Engine<S, O>>,
     key: &'a K,
+    // It is given the engine and the key, rather than having them too: a hit would write them twice.
     miss: Option<M>,
     missing: Option<Miss<'a, S::Value>>,
 }
@@ -404,7 +400,7 @@ where
     S: CacheStore,
     O: Observer,
     K: CacheKey + ?Sized,
-    M: FnOnce(Option<Instant>, Glimpse<S::Value>) -> Miss<'a, S::Value>,
+    M: FnOnce(&'a Arc<Engine<S, O>>, &'a K, Request<S::Value>) -> Miss<'a, S::Value>,
 {
     type Output = Result<Option<S::Value>>;
 
@@ -428,7 +424,8 @@ where
                 Err(due) => due,
             };
             let glimpse = Glimpse { found, due };
-            this.missing = this.miss.take().map(|miss| miss(began, glimpse));
+            let request = Request { began, glimpse, hints: ReadHints::new() };
+            this.missing = this.miss.take().map(|miss| miss(this.engine, this.key, request));
         }
         match &mut this.missing {
             Some(missing) => missing.as_mut().poll(context),

@@ -155,7 +155,10 @@ impl<V> Flights<V> {
     /// Cuts the flight of `key` off from the store and from newcomers. What is returned is in the middle of a fill.
     pub(crate) fn revoke(&self, key: &str) -> Vec<Arc<Flight<V>>> {
         let mut shard = self.shard(key);
-        if let Some(flight) = shard.current.remove(key) {
+        // A map without entries would hash the key all the same, and most writes find nobody loading.
+        if !shard.current.is_empty()
+            && let Some(flight) = shard.current.remove(key)
+        {
             flight.lock().revoked = true;
         }
         shard.filling(|other| other == key)
@@ -187,7 +190,11 @@ impl<V> Flights<V> {
 
 impl<V> Shard<V> {
     /// The flights of these keys that are filling; they are revoked.
+    #[inline]
     fn filling(&self, these: impl Fn(&str) -> bool) -> Vec<Arc<Flight<V>>> {
+        if self.filling.is_empty() {
+            return Vec::new();
+        }
         let filling = self.filling.iter().filter(|(key, _)| these(key));
         let revoked = filling.map(|(_, flight)| {
             flight.lock().revoked = true;

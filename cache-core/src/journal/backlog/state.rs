@@ -103,40 +103,41 @@ impl<K: CacheKey + Clone, V: Clone> State<K, V> {
 
     /// Returns whether the taker is to be woken.
     pub(super) fn push(&mut self, key: SmolStr, write: Write<K, V>, bytes: usize) -> bool {
-        let mut entry = Waiting {
-            write,
-            bytes,
-            trial: Trial::default(),
-            since: Instant::now(),
-            epoch: self.epoch,
-            place: Place::Behind,
-            cached: false,
-        };
-        let slot = match self.slots.entry(key) {
-            MapEntry::Occupied(slot) => slot.into_mut(),
+        let (slot, place) = match self.slots.entry(key) {
+            MapEntry::Occupied(slot) => (slot.into_mut(), Place::Behind),
             MapEntry::Vacant(slot) => {
                 self.fresh.push_back(slot.key().clone());
-                entry.place = Place::Fresh;
-                slot.insert(Slot { waiting: None, flying: None, ghost: None })
+                let slot = slot.insert(Slot { waiting: None, flying: None, ghost: None });
+                (slot, Place::Fresh)
             }
         };
         self.bytes += bytes;
         match &mut slot.waiting {
+            // The place and the age of the one before stay. So nobody asks for the time, which costs as much as the rest.
             Some(waiting) => {
                 if waiting.place == Place::Fresh {
                     self.fresh_bytes = self.fresh_bytes - waiting.bytes + bytes;
                 }
                 self.bytes -= waiting.bytes;
-                let old = Waiting { since: waiting.since, epoch: waiting.epoch, ..entry };
-                *waiting = Waiting { place: waiting.place, ..old };
+                (waiting.write, waiting.bytes) = (write, bytes);
+                (waiting.trial, waiting.cached) = (Trial::default(), false);
             }
             waiting => {
-                if entry.place == Place::Fresh {
+                if place == Place::Fresh {
                     self.fresh_bytes += bytes;
                 }
-                *self.epochs.entry(entry.epoch).or_default() += 1;
+                let epoch = self.epoch;
+                *self.epochs.entry(epoch).or_default() += 1;
                 self.writes += 1;
-                *waiting = Some(entry);
+                *waiting = Some(Waiting {
+                    write,
+                    bytes,
+                    trial: Trial::default(),
+                    since: Instant::now(),
+                    epoch,
+                    place,
+                    cached: false,
+                });
             }
         }
         let wakes = self.awaited.is_some_and(|due| {
