@@ -12,6 +12,7 @@ use tokio::task::AbortHandle;
 
 #[cfg(feature = "cluster")]
 use crate::cluster::Cluster;
+use crate::keys::Keys;
 use crate::link::{Backlog, Link, Pending, Place, Shared};
 use crate::prefix::{self, Removal};
 use crate::scripts::Scripts;
@@ -156,6 +157,7 @@ impl Inner {
 
     pub(crate) async fn remove_prefix(&self, prefix: &str) -> Result<()> {
         let full = self.full(prefix);
+        self.backlog.spare_none_of(&full);
         let removed = self.remove_prefix_now(&full).await;
         self.keep_if_unsent(removed, || Pending::RemovePrefix(full))
     }
@@ -169,8 +171,9 @@ impl Inner {
             .map(|link| async { prefix::remove(link, &*link.live()?, full, Removal::OfAll).await });
         let removed: Result<Vec<_>> = join_all(removals).await.into_iter().collect();
         // Keys that have moved while their slots were being moved.
-        let moved: Vec<SmolStr> = removed?.into_iter().flatten().map(SmolStr::from).collect();
-        if moved.is_empty() { Ok(()) } else { self.remove_full(moved).await }
+        let mut moved = Keys::default();
+        removed?.iter().flatten().for_each(|key| moved.push("", key));
+        if moved.is_empty() { Ok(()) } else { self.remove_full(&moved).await }
     }
 
     /// The key as the server knows it.
