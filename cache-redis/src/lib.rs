@@ -86,7 +86,7 @@
 //! `+@connection +sentinel|get-master-addr-by-name`.
 //!
 //! Valkey speaks the same protocol, and has all of these: version 7.2 and newer should do, with the same
-//! permissions. It has not been tested.
+//! permissions. Tested by hand with 9.1.2 as a single server: the tests of slots and of fencing.
 //!
 //! A [`RedisBus`] needs `+publish +subscribe &shop:bus:*` as well, and [`Tracking`] `+client|tracking`.
 //!
