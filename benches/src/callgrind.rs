@@ -5,10 +5,16 @@ use std::collections::HashMap;
 use std::env;
 use std::fs;
 use std::process::Command;
+use std::time::Duration;
+
+use crate::apart;
 
 /// What has to be installed for it.
 pub const MISSING: &str = "valgrind is needed to count instructions. Install it (Debian: apt-get install valgrind; \
     Fedora: dnf install valgrind), then run this again.";
+
+/// What takes longer than this under callgrind hangs: what it counts takes milliseconds without.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// What a single operation costs.
 #[derive(Clone, Copy, Debug, Default)]
@@ -25,30 +31,33 @@ pub fn is_installed() -> bool {
     Command::new("valgrind").arg("--version").output().is_ok_and(|output| output.status.success())
 }
 
-/// What `each` of the operations costs that this program does when it is called with `arguments` and their number:
-/// the difference of two runs, which is free of what setting up costs.
+/// What each of so many operations costs that this program does in `measured`, a function, when it is called with
+/// `arguments` and their number. Nothing else is counted: what setting up costs may be different each time.
 ///
 /// # Errors
 ///
 /// What went wrong, to be shown.
-pub fn count(arguments: &[&str], few: usize, many: usize) -> Result<Counts, String> {
-    let (few_counts, many_counts) = (run(arguments, few)?, run(arguments, many)?);
-    let each = |of: fn(&Counts) -> f64| (of(&many_counts) - of(&few_counts)) / (many - few) as f64;
-    Ok(Counts { instructions: each(|c| c.instructions), allocations: each(|c| c.allocations) })
+pub fn count(arguments: &[&str], operations: usize, measured: &str) -> Result<Counts, String> {
+    let total = run(arguments, operations, measured)?;
+    if total.instructions == 0.0 {
+        return Err(format!("{arguments:?}: callgrind has not seen {measured}"));
+    }
+    let each = |of: f64| of / operations as f64;
+    Ok(Counts { instructions: each(total.instructions), allocations: each(total.allocations) })
 }
 
-fn run(arguments: &[&str], operations: usize) -> Result<Counts, String> {
+fn run(arguments: &[&str], operations: usize, measured: &str) -> Result<Counts, String> {
     let own = env::current_exe().map_err(|e| format!("the path of this program: {e}"))?;
     let out = env::temp_dir().join(format!("cache-benches-{}.callgrind", std::process::id()));
     let mut command = Command::new("valgrind");
     command.arg("--tool=callgrind").arg(format!("--callgrind-out-file={}", out.display()));
+    // As a pattern, since the compiler may add to the name, before and after.
+    command.arg(format!("--toggle-collect=*{measured}*"));
     command.arg(own).args(arguments).arg(operations.to_string());
-    let output = command.output().map_err(|_| MISSING.to_owned())?;
+    let ended = apart::tool(command, PATIENCE).good();
     let profile = fs::read_to_string(&out);
     let _ = fs::remove_file(&out);
-    if !output.status.success() {
-        return Err(format!("{arguments:?}: {}", String::from_utf8_lossy(&output.stderr)));
-    }
+    ended.map_err(|error| format!("{arguments:?}: {error}"))?;
     let profile = profile.map_err(|e| format!("{}: {e}", out.display()))?;
     parse(&profile).ok_or_else(|| format!("{arguments:?}: callgrind told no total"))
 }

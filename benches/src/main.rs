@@ -1,35 +1,55 @@
 //! Measures what the cache costs, against the engines and clients below, in one run.
 
-use std::env;
-use std::process::{Command, ExitCode, Stdio};
-use std::time::Instant;
+mod beside;
 
+use std::env;
+use std::process::ExitCode;
+
+use cache_benches::machine::{Lock, load};
 use cache_benches::measure::Effort;
 use cache_benches::redis::{self, Server};
-use cache_benches::report::{Bar, Section};
-use cache_benches::results::{Results, folder, load};
-use cache_benches::{codecs, hit, hit_rate, scale, stampede};
+use cache_benches::results::{Results, folder};
+use cache_benches::run::{Measured, Part, Run};
+use cache_benches::{apart, codecs, hit, hit_rate, scale, stampede, write_behind};
 use tokio::runtime::Runtime;
 
 const USAGE: &str = "\
 usage: cache-benches all | PART .. [--quick] [--no-peers] [--trace FILE]..
 
-all             every part, and the peers; writes benches/RESULTS.md and benches/charts
+all             every part; writes benches/RESULTS.md and benches/charts
 hit             instructions, allocations and time of a hit in memory, by one thread and by two
 redis           get, set, get_or_load and get_many, by 1 to 256 callers
 stampede        a cold key, a failing load, a leader that goes away; and four processes
 codecs          encoding and decoding
+write-behind    what a put costs in each journal, and how many of them become one write
 scale           hits on 1,000 to 10,000,000 entries, and the memory of an entry
 hit-rates       of made-up requests, and of the traces that are given
+peers           hits, stampedes and Redis once more, with the libraries beside this one, which are compiled for it
 budget          whether a hit is within its budget of instructions and allocations: fails if it is not
 
---quick         rough figures, in a minute
---no-peers      without the libraries beside this one, which take minutes to compile
---trace FILE    requests to measure hit rates with: a key in each line, or 32-bit numbers, perhaps compressed with xz
+--quick         rough figures
+--no-peers      all, but the peers
+--trace FILE    requests to measure hit rates and write-behind with: a key in each line, or 32-bit numbers, or a table with
+                the columns key (or lbn) and op; perhaps compressed with xz
 
-Counting instructions needs valgrind, and redis and stampede need a redis-server on the PATH.";
+Each part is a process that has so many seconds. One that has not ended by then is killed, and the others go on.
+Counting instructions needs valgrind, and redis, stampede and peers need a redis-server on the PATH.";
 
-const PARTS: [&str; 6] = ["hit", "redis", "stampede", "codecs", "scale", "hit-rates"];
+const PARTS: [Part; 7] = [
+    Part { name: "hit", limits: (480, 300), crates: &["quick_cache", "moka"] },
+    Part { name: "redis", limits: (420, 180), crates: &["redis", "tokio"] },
+    Part { name: "stampede", limits: (90, 90), crates: &["quick_cache", "redis", "tokio"] },
+    Part {
+        name: "codecs",
+        limits: (120, 60),
+        crates: &["serde_json", "postcard", "bincode", "lz4_flex"],
+    },
+    Part { name: "write-behind", limits: (240, 150), crates: &["redb", "redis", "tokio"] },
+    Part { name: "scale", limits: (600, 120), crates: &["quick_cache", "moka"] },
+    Part { name: "hit-rates", limits: (300, 120), crates: &["quick_cache", "moka"] },
+];
+
+const COMMAND: &str = "cargo run --release -p cache-benches --";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = env::args().skip(1).collect();
@@ -41,6 +61,11 @@ fn main() -> ExitCode {
             scale::fill(name, entries.parse().unwrap_or(0)).map(|bytes| println!("{bytes}"))
         }
         ["stampede-child", url] => runtime().block_on(stampede::child(url)),
+        ["part", arguments @ ..] => {
+            apart::end_with_parent();
+            Plan::of(arguments)
+                .and_then(|plan| plan.parts.iter().try_for_each(|part| plan.measure(part)))
+        }
         ["budget"] => hit::check(),
         [] => Err(USAGE.to_owned()),
         _ => Plan::of(&arguments).and_then(|plan| plan.run()),
@@ -54,145 +79,116 @@ fn main() -> ExitCode {
     }
 }
 
-struct Plan<'a> {
-    parts: Vec<&'a str>,
+struct Plan {
+    parts: Vec<Part>,
     all: bool,
     peers: bool,
     effort: Effort,
     traces: Vec<String>,
 }
 
-impl<'a> Plan<'a> {
-    fn of(arguments: &[&'a str]) -> Result<Self, String> {
+impl Plan {
+    fn of(arguments: &[&str]) -> Result<Self, String> {
         let mut plan = Self {
             parts: Vec::new(),
             all: false,
-            peers: true,
+            peers: false,
             effort: Effort::full(),
             traces: Vec::new(),
         };
+        let mut without = false;
         let mut arguments = arguments.iter();
         while let Some(argument) = arguments.next() {
             match *argument {
                 "all" => plan.all = true,
+                "peers" => plan.peers = true,
                 "--quick" => plan.effort = Effort::quick(),
-                "--no-peers" => plan.peers = false,
+                "--no-peers" => without = true,
                 "--trace" => plan.traces.push((*arguments.next().ok_or(USAGE)?).to_owned()),
-                part if PARTS.contains(&part) => plan.parts.push(part),
-                _ => return Err(USAGE.to_owned()),
+                name => {
+                    let part = PARTS.iter().find(|part| part.name == name);
+                    plan.parts.push(*part.ok_or(USAGE)?);
+                }
             }
         }
         if plan.all {
-            plan.parts = PARTS.to_vec();
+            (plan.parts, plan.peers) = (PARTS.to_vec(), !without);
         }
         Ok(plan)
     }
 
+    /// Runs each part by a process of its own.
     fn run(&self) -> Result<(), String> {
-        let (began, load) = (Instant::now(), load());
-        let mut sections = Vec::new();
-        for part in &self.parts {
-            let measured = self.measure(part)?;
-            measured.iter().for_each(|section| println!("{section}"));
-            sections.extend(measured);
+        let mut options: Vec<String> = Vec::new();
+        options.extend(self.effort.quick.then(|| "--quick".to_owned()));
+        let peers_options = options.clone();
+        options.extend(self.traces.iter().flat_map(|trace| ["--trace".to_owned(), trace.clone()]));
+        let (mut run, load) = (Run::new(options, self.effort.quick), load());
+        let own = env::current_exe().map_err(|e| format!("the path of this program: {e}"))?;
+        let lock = Lock::read(&folder().join("../Cargo.lock"));
+        let mut parts: Vec<Measured> =
+            self.parts.iter().map(|part| run.part(&own, part, COMMAND, &lock)).collect();
+        let alone = run.elapsed().as_secs();
+        if self.peers {
+            run.options = peers_options;
+            parts.extend(beside::measure(&run));
         }
-        if !self.all {
-            return Ok(());
+        let failed: Vec<&str> = parts
+            .iter()
+            .filter(|part| part.error.is_some())
+            .map(|part| part.name.as_str())
+            .collect();
+        let failed = match failed.is_empty() {
+            true => Ok(()),
+            false => Err(format!("not all was measured: {}", failed.join(", "))),
+        };
+        if self.all {
+            let quick = if self.effort.quick { " --quick` (the figures are rough)" } else { "`" };
+            let took = run.elapsed().as_secs();
+            let took = format!(
+                "`{COMMAND} all{quick}, in {took} s, of which {} s for the peers and compiling them",
+                took - alone
+            );
+            let results = Results { parts, load, took };
+            results.write(&folder())?;
+            eprintln!("written to {}", folder().join("RESULTS.md").display());
         }
-        let own = began.elapsed().as_secs();
-        let peers = if self.peers { peers(self.effort.quick)? } else { without_peers() };
-        println!("{peers}");
-        let quick = if self.effort.quick { " (with --quick: the figures are rough)" } else { "" };
-        let both = began.elapsed().as_secs();
-        let took = format!("{own} s{quick}; {both} s with the peers, and with compiling them");
-        let results = Results { sections, peers, load, took };
-        results.write(&folder())?;
-        eprintln!("written to {}", folder().join("RESULTS.md").display());
-        Ok(())
+        failed
     }
 
-    fn measure(&self, part: &str) -> Result<Vec<Section>, String> {
-        eprintln!("measuring: {part}");
+    /// Measures a part in this process.
+    fn measure(&self, part: &Part) -> Result<(), String> {
         let effort = self.effort;
-        Ok(match part {
+        match part.name {
             "hit" => {
-                let (mut section, counts) = hit::measure(hit::OWN, effort, "A hit in memory")?;
-                section.bars = hit_bars(&counts);
-                let names = [
-                    "raw quick_cache",
-                    "ReadThrough<MemoryStore>",
-                    "raw moka",
-                    "ReadThrough<MokaStore>",
-                ];
-                vec![section, hit::workers(hit::OWN, &names, effort)]
+                let (mut section, counted) = hit::measure(hit::OWN, effort, "A hit in memory")?;
+                section.bars = hit::bars(&counted);
+                apart::tell(&section);
+                apart::tell(&hit::workers(effort));
             }
             "redis" => {
                 let server = Server::start()?;
-                vec![runtime().block_on(async {
+                runtime().block_on(async {
                     let own = redis::own(&server.url()).await?;
-                    Ok::<_, String>(redis::measure(&own, effort, "Redis").await)
-                })?]
+                    apart::tell(&redis::measure(own, effort, "Redis").await?);
+                    Ok::<_, String>(())
+                })?;
             }
             "stampede" => {
+                apart::tell(&runtime().block_on(stampede::measure(stampede::OWN, "A stampede")));
                 let server = Server::start()?;
-                runtime().block_on(async {
-                    let one = stampede::measure(stampede::OWN, "A stampede").await;
-                    Ok::<_, String>(vec![one, stampede::processes(&server).await?])
-                })?
+                apart::tell(&runtime().block_on(stampede::processes(&server))?);
             }
-            "codecs" => vec![codecs::measure(effort)],
-            "scale" => vec![scale::measure(effort)?],
-            _ => vec![hit_rate::measure(&self.traces, effort)?],
-        })
+            "codecs" => apart::tell(&codecs::measure(effort)),
+            "write-behind" => {
+                apart::tell(&runtime().block_on(write_behind::coalescing(&self.traces, effort))?);
+                apart::tell(&runtime().block_on(write_behind::puts(effort))?);
+            }
+            "scale" => apart::tell(&scale::measure(effort)?),
+            _ => apart::tell(&hit_rate::measure(&self.traces, effort)?),
+        }
+        Ok::<_, String>(())
     }
-}
-
-fn hit_bars(counts: &[cache_benches::callgrind::Counts]) -> Vec<Bar> {
-    let instructions = |name: &str| {
-        let at = hit::OWN.iter().position(|candidate| candidate.name == name);
-        at.map_or(f64::NAN, |at| counts[at].instructions)
-    };
-    let own = instructions("ReadThrough<MemoryStore>");
-    let at = |name: &str| instructions(name);
-    let allocations = hit::OWN.iter().position(|c| c.name == "ReadThrough<MemoryStore>");
-    let allocations = allocations.map_or(f64::NAN, |at| counts[at].allocations);
-    vec![
-        Bar::at_most(
-            "`ReadThrough<MemoryStore>` to raw quick_cache, instructions",
-            own / at("raw quick_cache"),
-            1.25,
-        ),
-        Bar::at_most(
-            "`ReadThrough<MemoryStore>` to raw moka, instructions",
-            own / at("raw moka"),
-            0.35,
-        ),
-        Bar::at_most("`ReadThrough<MemoryStore>`, allocations of a hit", allocations, 0.0),
-        Bar::at_most(
-            "`ReadThrough<MokaStore>` to raw moka, instructions",
-            at("ReadThrough<MokaStore>") / at("raw moka"),
-            1.1,
-        ),
-    ]
-}
-
-/// What the crate of the peers measures. It is a workspace of its own, so cargo builds and runs it.
-fn peers(quick: bool) -> Result<String, String> {
-    eprintln!("measuring: the peers (compiling them takes minutes, the first time)");
-    let manifest = folder().join("peers/Cargo.toml");
-    let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut command = Command::new(cargo);
-    command.args(["run", "--release", "--locked", "--manifest-path"]).arg(manifest).arg("--");
-    command.arg("all").args(quick.then_some("--quick")).stderr(Stdio::inherit());
-    let output = command.output().map_err(|e| format!("cargo: {e}"))?;
-    if !output.status.success() {
-        return Err("the peers could not be measured (--no-peers does without them)".to_owned());
-    }
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
-}
-
-fn without_peers() -> String {
-    "## The libraries beside this one\n\nNot measured: the run had `--no-peers`.\n".to_owned()
 }
 
 fn runtime() -> Runtime {

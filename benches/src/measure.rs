@@ -9,6 +9,8 @@ pub struct Effort {
     pub rounds: usize,
     /// How long a turn takes, where it is measured by the clock.
     pub turn: Duration,
+    /// How many hits are counted by instructions.
+    pub counted: usize,
     /// Whether there is little time for all of it.
     pub quick: bool,
 }
@@ -17,13 +19,13 @@ impl Effort {
     /// Everything, in minutes.
     #[must_use]
     pub fn full() -> Self {
-        Self { rounds: 31, turn: Duration::from_millis(100), quick: false }
+        Self { rounds: 31, turn: Duration::from_millis(100), counted: 100_000, quick: false }
     }
 
     /// Whether everything works, in seconds. The figures are rough.
     #[must_use]
     pub fn quick() -> Self {
-        Self { rounds: 5, turn: Duration::from_millis(30), quick: true }
+        Self { rounds: 5, turn: Duration::from_millis(30), counted: 20_000, quick: true }
     }
 }
 

@@ -2,8 +2,10 @@
 
 use std::fmt::{self, Display};
 
+use serde::{Deserialize, Deserializer, Serialize};
+
 /// What one part of the benchmarks has to tell.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Section {
     /// Its headline.
     pub title: String,
@@ -17,6 +19,8 @@ pub struct Section {
     pub bars: Vec<Bar>,
     /// What has to be said about them; in Markdown.
     pub notes: Vec<String>,
+    /// Who could not be measured, and why.
+    pub absent: Vec<(String, String)>,
 }
 
 impl Section {
@@ -27,7 +31,7 @@ impl Section {
 }
 
 /// A table of Markdown. The first column is text, the others are figures.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Table {
     columns: Vec<String>,
     rows: Vec<Vec<String>>,
@@ -57,35 +61,41 @@ impl Display for Table {
 }
 
 /// What a figure is to be at most, or at least.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Bar {
     /// What is measured.
     pub what: String,
-    /// The figure.
+    /// The figure; not a number if there is none.
+    #[serde(deserialize_with = "figure")]
     pub is: f64,
     /// What it is held against.
     pub bar: f64,
     /// Whether more is better.
     pub at_least: bool,
     /// Why it is missed, if it is.
-    pub why: &'static str,
+    pub why: String,
+}
+
+/// JSON has no figure for what is not a number.
+fn figure<'de, D: Deserializer<'de>>(from: D) -> Result<f64, D::Error> {
+    Option::deserialize(from).map(|figure| figure.unwrap_or(f64::NAN))
 }
 
 impl Bar {
     /// A figure that is better the smaller it is.
     pub fn at_most(what: impl Into<String>, is: f64, bar: f64) -> Self {
-        Self { what: what.into(), is, bar, at_least: false, why: "" }
+        Self { what: what.into(), is, bar, at_least: false, why: String::new() }
     }
 
     /// A figure that is better the larger it is.
     pub fn at_least(what: impl Into<String>, is: f64, bar: f64) -> Self {
-        Self { what: what.into(), is, bar, at_least: true, why: "" }
+        Self { what: what.into(), is, bar, at_least: true, why: String::new() }
     }
 
     /// Why it is missed, if it is.
     #[must_use]
-    pub fn because(mut self, why: &'static str) -> Self {
-        self.why = why;
+    pub fn because(mut self, why: &str) -> Self {
+        why.clone_into(&mut self.why);
         self
     }
 
@@ -104,9 +114,19 @@ pub fn bars(bars: &[Bar]) -> Table {
     sorted.sort_by_key(|bar| bar.is_met());
     for bar in sorted {
         let than = if bar.at_least { "≥" } else { "≤" };
-        let (met, why) = if bar.is_met() { ("met", "") } else { ("**missed**", bar.why) };
+        let (met, why) = if bar.is_met() { ("met", "") } else { ("**missed**", bar.why.as_str()) };
         let limit = format!("{than} {}", short(bar.bar));
         table.row([&bar.what, &short(bar.is), &limit, met, why]);
+    }
+    table
+}
+
+/// Who could not be measured.
+#[must_use]
+pub fn absent(absent: &[(String, String)]) -> Table {
+    let mut table = Table::new(["not measured", "why"]);
+    for (who, why) in absent {
+        table.row([who.clone(), why.replace('|', "/").replace('\n', " ")]);
     }
     table
 }
@@ -123,6 +143,9 @@ impl Display for Section {
         if !self.bars.is_empty() {
             writeln!(f, "{}", bars(&self.bars))?;
         }
+        if !self.absent.is_empty() {
+            writeln!(f, "{}", absent(&self.absent))?;
+        }
         for note in &self.notes {
             writeln!(f, "{note}\n")?;
         }
@@ -133,7 +156,8 @@ impl Display for Section {
 /// A title as the name of a file.
 #[must_use]
 pub fn file_name(title: &str) -> String {
-    title.to_lowercase().replace(|c: char| !c.is_alphanumeric(), "-")
+    let words = title.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty());
+    words.map(str::to_lowercase).collect::<Vec<_>>().join("-")
 }
 
 /// A figure with about three digits.
@@ -175,6 +199,17 @@ mod tests {
     fn figures_are_short() {
         let figures = [0.123, 12.34, 123.4, 1234.5, 1_234_567.0, f64::NAN].map(short);
         assert_eq!(figures, ["0.12", "12.3", "123", "1,234", "1,234,567", "-"]);
+    }
+
+    #[test]
+    fn a_section_is_the_same_after_its_way_through_json() {
+        let mut section = Section::new("a title", "about it");
+        section.bars = vec![Bar::at_most("a figure", f64::NAN, 1.0).because("no reason")];
+        section.absent.push(("a peer".to_owned(), "does not\nconnect".to_owned()));
+        let json = serde_json::to_string(&section).expect("it has a form in JSON");
+        let read: Section = serde_json::from_str(&json).expect("it is read");
+        assert_eq!(read.to_string(), section.to_string());
+        assert!(read.to_string().contains("| a peer | does not connect |"), "{read}");
     }
 
     #[test]

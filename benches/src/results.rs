@@ -1,13 +1,12 @@
-//! The file that all of it is written to, and the machine it was measured on.
+//! The file that all of it is written to.
 
 use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::thread::available_parallelism;
 
-use crate::redis::Server;
-use crate::report::{Bar, Section, Table, bars};
+use crate::machine;
+use crate::report::{Bar, Section, absent, bars};
+use crate::run::Measured;
 
 /// The folder of this crate.
 #[must_use]
@@ -18,13 +17,11 @@ pub fn folder() -> PathBuf {
 /// What `RESULTS.md` consists of.
 #[derive(Debug, Default)]
 pub struct Results {
-    /// What was measured here.
-    pub sections: Vec<Section>,
-    /// What the crate of the peers has measured, as Markdown.
-    pub peers: String,
+    /// What became of the parts.
+    pub parts: Vec<Measured>,
     /// How busy the machine was before anything began.
     pub load: String,
-    /// How long it took, in words.
+    /// How it was called, and how long it took, in words.
     pub took: String,
 }
 
@@ -35,52 +32,73 @@ impl Results {
     ///
     /// What could not be written.
     pub fn write(&self, folder: &Path) -> Result<(), String> {
-        self.sections.iter().try_for_each(|section| write_charts(section, folder))?;
+        self.sections().try_for_each(|section| write_charts(section, folder))?;
         let path = folder.join("RESULTS.md");
         fs::write(&path, self.text()).map_err(|e| format!("{}: {e}", path.display()))
+    }
+
+    fn sections(&self) -> impl Iterator<Item = &Section> {
+        self.parts.iter().flat_map(|part| &part.sections)
     }
 
     fn text(&self) -> String {
         let mut text = String::from(
             "# What it costs\n\n\
-             Written by `cargo run --release -p cache-benches -- all`. Ratios come from candidates that took turns in one run on one \
-             machine; compare times with each other only. Instructions and allocations do not depend on how busy the machine is.\n\n",
+             Ratios come from candidates that took turns in one run on one machine; compare times with each other only. \
+             Instructions and allocations do not depend on how busy the machine is.\n\n",
         );
-        let _ = writeln!(text, "{}", self.machine());
-        let all: Vec<Bar> =
-            self.sections.iter().flat_map(|section| section.bars.iter().cloned()).collect();
-        let missed = all.iter().filter(|bar| !bar.is_met()).count();
-        let _ = write!(
-            text,
-            "## What is held against a bar\n\n{} of {} are met in this run. The others come first, with the reason.\n\n{}\n",
-            all.len() - missed,
-            all.len(),
-            bars(&all)
-        );
-        for section in &self.sections {
-            let _ = writeln!(text, "{section}");
+        let mut machine = machine::table();
+        machine.row([
+            "load before and after, running",
+            &format!("{}; {}", self.load, machine::load()),
+        ]);
+        machine.row(["written", &format!("{}, by {}", machine::now(), self.took)]);
+        let _ = writeln!(text, "{machine}");
+        text.push_str(&self.behind());
+        for part in &self.parts {
+            let _ = writeln!(text, "{part}");
         }
-        text.push_str(self.peers.trim_end());
-        text.push('\n');
-        text
+        format!("{}\n", text.trim_end())
     }
 
-    fn machine(&self) -> Table {
-        let mut table = Table::new(["", "measured on"]);
-        let cores = available_parallelism().map_or(1, usize::from);
-        let model = first_line("/proc/cpuinfo", "model name").unwrap_or_default();
-        table.row(["processor".to_owned(), format!("{cores} cores of {model}")]);
-        let memory = first_line("/proc/meminfo", "MemTotal").unwrap_or_default();
-        table.row(["memory", &memory]);
-        table.row(["system", &said("uname", &["-sr"])]);
-        table.row(["load before and after, running", &format!("{}; {}", self.load, load())]);
-        table.row(["rustc", &said("rustc", &["--version"])]);
-        table.row(["redis-server", &Server::version().unwrap_or_default()]);
-        table.row(["valgrind", &said("valgrind", &["--version"])]);
-        table.row(["below", &versions(&["quick_cache", "moka", "redis", "tokio"])]);
-        table.row(["date", &said("date", &["-u", "+%Y-%m-%d"])]);
-        table.row(["took", &self.took]);
-        table
+    /// Where the library is not ahead, and what is not known.
+    fn behind(&self) -> String {
+        let held: Vec<(&Section, &Bar)> = self
+            .sections()
+            .flat_map(|section| section.bars.iter().map(move |bar| (section, bar)))
+            .collect();
+        let missed: Vec<Bar> = held
+            .iter()
+            .filter(|(_, bar)| !bar.is_met())
+            .map(|(section, bar)| Bar {
+                what: format!("{}: {}", section.title, bar.what),
+                ..(*bar).clone()
+            })
+            .collect();
+        let mut text = format!(
+            "## Where we are not ahead\n\n\
+             {} figures are held against a bar, below, where they are; {} are not as good as it in this run",
+            held.len(),
+            missed.len()
+        );
+        match missed.is_empty() {
+            true => text.push_str(".\n\n"),
+            false => {
+                let _ = write!(text, ":\n\n{}\n", bars(&missed));
+            }
+        }
+        let ended = self.parts.iter().filter_map(|part| {
+            part.error.clone().map(|why| (format!("the rest of `{}`", part.name), why))
+        });
+        let unknown: Vec<(String, String)> = self
+            .sections()
+            .flat_map(|section| section.absent.iter().cloned())
+            .chain(ended)
+            .collect();
+        if !unknown.is_empty() {
+            let _ = writeln!(text, "{}", absent(&unknown));
+        }
+        text
     }
 }
 
@@ -98,33 +116,24 @@ pub fn write_charts(section: &Section, folder: &Path) -> Result<(), String> {
     })
 }
 
-/// How many processes want to run, on average of the last minute and the last five.
-#[must_use]
-pub fn load() -> String {
-    let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();
-    text.split_whitespace().take(2).collect::<Vec<_>>().join(", ")
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-fn first_line(file: &str, key: &str) -> Option<String> {
-    let text = fs::read_to_string(file).ok()?;
-    let line = text.lines().find(|line| line.starts_with(key))?;
-    line.split_once(':').map(|(_, value)| value.trim().to_owned())
-}
-
-fn said(program: &str, arguments: &[&str]) -> String {
-    let output = Command::new(program).args(arguments).output();
-    output.map_or_else(
-        |_| "not installed".to_owned(),
-        |output| String::from_utf8_lossy(&output.stdout).trim().to_owned(),
-    )
-}
-
-/// What `Cargo.lock` says of these crates.
-fn versions(names: &[&str]) -> String {
-    let lock = fs::read_to_string(folder().join("../Cargo.lock")).unwrap_or_default();
-    let version = |name: &&str| {
-        let (_, rest) = lock.split_once(&format!("\nname = \"{name}\"\nversion = \""))?;
-        Some(format!("{name} {}", rest.split('"').next()?))
-    };
-    names.iter().filter_map(version).collect::<Vec<_>>().join(", ")
+    #[test]
+    fn what_is_missed_or_unknown_is_said_before_the_figures() {
+        let mut section = Section::new("Hits", "");
+        section.bars = vec![
+            Bar::at_most("slow", 2.0, 1.0).because("it is cold"),
+            Bar::at_most("fast", 0.5, 1.0),
+        ];
+        section.absent.push(("a peer".to_owned(), "does not build".to_owned()));
+        let mut part = Measured::nothing("redis", "was killed".to_owned());
+        part.sections.push(section);
+        let behind = Results { parts: vec![part], ..Results::default() }.behind();
+        for said in ["2 figures", "1 are not", "Hits: slow", "it is cold", "a peer", "was killed"] {
+            assert!(behind.contains(said), "{said} in {behind}");
+        }
+        assert!(!behind.contains("fast"), "{behind}");
+    }
 }

@@ -5,13 +5,16 @@ use std::future::Future;
 use std::pin::pin;
 
 use futures_util::{Stream, StreamExt};
+use smol_str::SmolStr;
 use tokio::runtime::Handle;
 
+use crate::strategy::inner::sealed::Inner as _;
 use crate::{
     CacheAside, CacheStore, Change, Key, Observer, ReadThrough, Result, StaleWhileRevalidate,
 };
 
-/// What can be told of changes: every strategy. Keys are as [`CacheKey`](crate::CacheKey) spells them.
+/// What can be told of changes: every strategy. Keys are as [`CacheKey`](crate::CacheKey) spells them; tags are
+/// those of the entries of a [`Tagged`](crate::Tagged) store.
 ///
 /// ```
 /// use cache_core::{CacheAside, CacheStoreExt, Change, Invalidate, ReadOptions};
@@ -31,10 +34,10 @@ pub trait Invalidate: Clone + Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// Those of the store's removal.
+    /// Those of the store's removal; [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) for tags if the store has none.
     fn apply(&self, change: &Change) -> impl Future<Output = Result<()>> + Send;
 
-    /// A guard for a transaction that changes these keys. Nothing happens until it
+    /// A guard for a transaction that changes this. Nothing happens until it
     /// [commits](InvalidateOnCommit::commit).
     fn invalidate_on_commit(&self, change: Change) -> InvalidateOnCommit<Self> {
         InvalidateOnCommit { cache: self.clone(), changes: vec![change], committing: false }
@@ -53,6 +56,10 @@ macro_rules! invalidate {
                         self.invalidate_many(&keys).await
                     }
                     Change::Prefix(prefix) => self.invalidate_prefix(prefix).await,
+                    Change::Tags(tags) => {
+                        let tags: Vec<_> = tags.iter().map(SmolStr::as_str).collect();
+                        self.engine().0.invalidate_tags(&tags).await
+                    }
                     Change::Clear => self.clear().await,
                 }
             }
@@ -64,7 +71,7 @@ invalidate!(CacheAside);
 invalidate!(ReadThrough, L);
 invalidate!(StaleWhileRevalidate, L);
 
-/// Keys that a transaction of the source changes. They are invalidated when it commits, and not when it is rolled
+/// Keys, or tags, that a transaction of the source changes. They are invalidated when it commits, and not when it is rolled
 /// back or the guard is dropped.
 ///
 /// Before the commit is too early: a reader would load the old value once more and keep it.
@@ -190,7 +197,8 @@ pub struct Fed {
     pub failed: u64,
 }
 
-/// Applies changes that come from elsewhere, from a message consumer or an outbox table, until there are no more.
+/// Applies changes of keys or tags that come from elsewhere, from a message consumer or an outbox table, until there are
+/// no more. Over tiers with a bus, one process that is fed tells all the others.
 ///
 /// Each has a token of the caller's: an offset, a delivery tag. `done` is called with it and the result, in the order
 /// of the stream, so a consumer acknowledges what has been applied and delivers the rest again. Applying a change
@@ -211,6 +219,7 @@ pub struct Fed {
 /// let users = CacheAside::new(MemoryStore::new(9), ReadOptions::ttl(Duration::from_secs(60)))?;
 /// users.put(&7, Some("Ada")).await?;
 ///
+/// // `Change::tag("org:12")` is for a store whose entries have tags.
 /// let messages = stream::iter([(41, Change::key("7")), (42, Change::Prefix("page:".into()))]);
 /// let mut acknowledged = None;
 /// let fed = feed(&users, messages, 16, |offset, result| {

@@ -40,6 +40,8 @@ pub trait DynCacheStore<V>: Send + Sync + 'static {
     async fn dyn_remove_many(&self, keys: &[&str]) -> Result<()>;
     /// As [`CacheStore::remove_prefix`].
     async fn dyn_remove_prefix(&self, prefix: &str) -> Result<()>;
+    /// As [`CacheStore::remove_tagged`].
+    async fn dyn_remove_tagged(&self, tags: &[&str]) -> Result<()>;
     /// As [`CacheStore::clear`].
     async fn dyn_clear(&self) -> Result<()>;
     /// As [`CacheStore::claim`].
@@ -87,6 +89,10 @@ impl<S: CacheStore> DynCacheStore<S::Value> for S {
 
     async fn dyn_remove_prefix(&self, prefix: &str) -> Result<()> {
         self.remove_prefix(prefix).await
+    }
+
+    async fn dyn_remove_tagged(&self, tags: &[&str]) -> Result<()> {
+        self.remove_tagged(tags).await
     }
 
     async fn dyn_clear(&self) -> Result<()> {
@@ -177,6 +183,10 @@ impl<V: Clone + Send + Sync + 'static> CacheStore for SharedStore<V> {
 
     async fn remove_prefix(&self, prefix: &str) -> Result<()> {
         self.0.dyn_remove_prefix(prefix).await
+    }
+
+    async fn remove_tagged(&self, tags: &[&str]) -> Result<()> {
+        self.0.dyn_remove_tagged(tags).await
     }
 
     async fn clear(&self) -> Result<()> {

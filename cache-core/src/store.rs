@@ -168,6 +168,17 @@ pub trait CacheStore: Send + Sync + 'static {
         async { Err(Error::with_cause(ErrorKind::Unsupported, "remove_prefix")) }
     }
 
+    /// Removes every entry that has one of these tags. Loads of such entries that are under way are not kept.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Unsupported`] if the store knows no tags, as all do that are not within a
+    /// [`Tagged`] one; otherwise as [`Marks::invalidate`](crate::Marks::invalidate).
+    fn remove_tagged(&self, tags: &[&str]) -> impl Future<Output = Result<()>> + Send {
+        let _ = tags;
+        async { Err(Error::with_cause(ErrorKind::Unsupported, "remove_tagged")) }
+    }
+
     /// Removes everything that is this store's own, and nothing else.
     ///
     /// # Errors
@@ -251,11 +262,14 @@ pub struct Capabilities {
     pub prefix: bool,
     /// Other processes see the same entries.
     pub shared: bool,
+    /// Entries have tags, and `remove_tagged` works.
+    pub tags: bool,
 }
 
 impl Capabilities {
     /// Everything that a store in this process can do.
-    pub const LOCAL: Self = Self { fenced: true, versioned: true, prefix: true, shared: false };
+    pub const LOCAL: Self =
+        Self { fenced: true, versioned: true, prefix: true, shared: false, tags: false };
 }
 
 /// Conveniences for users of a store. Nobody implements it; every store has them.
@@ -374,6 +388,10 @@ impl<S: CacheStore> CacheStore for Arc<S> {
 
     async fn remove_prefix(&self, prefix: &str) -> Result<()> {
         S::remove_prefix(self, prefix).await
+    }
+
+    async fn remove_tagged(&self, tags: &[&str]) -> Result<()> {
+        S::remove_tagged(self, tags).await
     }
 
     async fn clear(&self) -> Result<()> {

@@ -474,3 +474,45 @@ async fn a_fill_is_announced_if_it_replaces_something_or_is_a_write() {
     assert_eq!(fleet.there.snapshot().published, 2);
     assert_eq!(value(&fleet.here, "key").await, Some(3));
 }
+
+#[tokio::test(start_paused = true)]
+async fn whatever_is_said_on_the_bus_nobody_panics_or_grows_and_changes_arrive() {
+    let fleet = fleet().await;
+    fleet.share("key", 1).await;
+    // What the two say, with bits changed, cut off, longer, or from thousands of others.
+    let mut ear = fleet.bus.subscribe().await.expect("a subscription");
+    let mut random = fastrand::Rng::with_seed(7);
+    for round in 0..5_000 {
+        fleet.there.put(&format!("other {round}"), 1, MINUTE).await.expect("no failure");
+        let Delivery::Message(said) = ear.next().await.expect("a message") else { continue };
+        let mut bad = said.to_vec();
+        // Its own come back as well; what is left of one that was cut off says nothing more.
+        bad.resize(bad.len().max(20), 0);
+        match round % 5 {
+            0 => bad.truncate(random.usize(..bad.len())),
+            1 => bad.extend((0..random.usize(..64)).map(|_| random.u8(..))),
+            2 => bad[4..20].fill_with(|| random.u8(..)),
+            3 => bad[12..20].fill(0xff),
+            _ => {
+                let at = random.usize(..bad.len());
+                bad[at] = random.u8(..);
+            }
+        }
+        fleet.bus.publish(bad.into()).await.expect("no failure");
+        if round % 50 == 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            ear = fleet.bus.subscribe().await.expect("a subscription");
+        }
+    }
+    tokio::time::sleep(10 * BEAT).await;
+    for number in 2..20 {
+        fleet.there.put("key", number, MINUTE).await.expect("no failure");
+        let start = tokio::time::Instant::now();
+        while value(&fleet.here, "key").await != Some(number) {
+            assert!(start.elapsed() < MINUTE, "{:?}", fleet.here.snapshot());
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+    let snapshot = fleet.here.snapshot();
+    assert!(snapshot.peers <= 4096 && snapshot.undecodable > 0, "{snapshot:?}");
+}

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use cache_core::testing::{FailingStore, Operation, SlowStore};
 use cache_core::{
-    CacheAside, CacheStoreExt, Change, ErrorKind, Invalidate, ReadOptions, ReadThrough, feed,
+    CacheAside, CacheStore, CacheStoreExt, Change, ErrorKind, Invalidate, Marked, MemoryMarks,
+    ReadOptions, ReadThrough, StaleWhileRevalidate, feed,
 };
 use cache_memory::MemoryStore;
 use futures_util::stream;
@@ -134,4 +135,57 @@ async fn changes_from_elsewhere_are_applied_and_their_results_told_in_order() {
     let changes = stream::iter([(1, Change::key("a")), (2, Change::Clear)]);
     let fed = feed(&cache, changes, 1, |token, result| failed.push((token, result.is_err())));
     assert_eq!((fed.await.failed, failed), (1, vec![(1, true), (2, false)]));
+}
+
+/// Entries whose tag is the first letter of their key.
+fn tagged() -> impl CacheStore<Value = u64> + Clone {
+    MemoryStore::<Marked<u64>>::new(100)
+        .tagged(MemoryMarks::new(), |key: &str, _: Option<&u64>| [key[..1].to_owned()])
+}
+
+async fn a_commit_of_tags(cache: impl Invalidate, store: impl CacheStore<Value = u64>) {
+    for key in ["a1", "a2", "b1", "c1"] {
+        store.put(key, 1, Duration::from_secs(60)).await.expect("no failure");
+    }
+    drop(cache.invalidate_on_commit(Change::tag("a")));
+    assert_eq!(store.value("a1").await.expect("an answer"), Some(1), "rolled back");
+    let pending = cache.invalidate_on_commit(Change::tag("a")).also(Change::key("b1"));
+    let committed = pending.commit(async { Ok::<_, io::Error>(()) }).await.expect("it commits");
+    committed.invalidated.expect("no failure");
+    for (key, there) in [("a1", None), ("a2", None), ("b1", None), ("c1", Some(1))] {
+        assert_eq!(store.value(key).await.expect("an answer"), there, "{key}");
+    }
+}
+
+#[tokio::test]
+async fn a_commit_invalidates_by_tag_whatever_the_strategy_and_however_the_store_is_wrapped() {
+    let options = || ReadOptions::ttl(Duration::from_secs(60));
+    let load = |_: String| async { Ok::<Option<u64>, io::Error>(None) };
+    let store = tagged();
+    let cache = CacheAside::new(store.clone(), options()).expect("valid options");
+    a_commit_of_tags(cache, store).await;
+    let store = tagged();
+    let cache = ReadThrough::new(store.clone(), load, options()).expect("valid options");
+    a_commit_of_tags(cache, store).await;
+    let store = Arc::new(tagged());
+    let options = options().stale_for(Duration::from_secs(60));
+    let cache = StaleWhileRevalidate::new(Arc::clone(&store), load, options.clone());
+    a_commit_of_tags(cache.expect("valid options"), store).await;
+    let store = tagged().shared();
+    assert!(store.capabilities().tags);
+    let cache = CacheAside::new(store.clone(), options).expect("valid options");
+    a_commit_of_tags(cache, store).await;
+}
+
+#[tokio::test]
+async fn a_store_without_tags_says_so() {
+    let cache = cache().await;
+    assert!(!cache.store().capabilities().tags);
+    let error = cache.apply(&Change::tag("a")).await.expect_err("no tags");
+    assert_eq!(error.kind(), ErrorKind::Unsupported);
+    let mut told = Vec::new();
+    let changes = stream::iter([(1, Change::tag("a")), (2, Change::key("a"))]);
+    let fed = feed(&cache, changes, 1, |token, result| told.push((token, result.is_ok())));
+    assert_eq!((fed.await.failed, told), (1, vec![(1, false), (2, true)]));
+    assert!(!has(&cache, "a").await && has(&cache, "b").await);
 }

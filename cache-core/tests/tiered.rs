@@ -8,8 +8,8 @@ use std::time::Duration;
 use cache_core::testing::{FailingStore, Operation, SlowStore};
 use cache_core::{
     Broadcast, CacheStore, CacheStoreExt, Claim, ClaimOptions, Clock, Coherence, ErrorKind, Fill,
-    Keeper, LocalBus, NearTier, ReadOptions, ReadThrough, SetOptions, Tiered, Version, Write,
-    WriteOptions, WriteThrough,
+    Keeper, LocalBus, MemoryMarks, NearTier, ReadOptions, ReadThrough, SetOptions, Tiered, Version,
+    Write, WriteOptions, WriteThrough,
 };
 use cache_memory::MemoryStore;
 
@@ -513,4 +513,67 @@ async fn a_write_is_announced_although_the_far_store_has_evicted_the_key() {
         tokio::time::timeout(MINUTE, heard_of_it).await.expect("it is told of the write");
         assert_eq!(value(&here, "key").await, Some(new));
     }
+}
+
+/// Near copies do not have the tags of what they are copies of.
+#[tokio::test(start_paused = true)]
+async fn what_is_removed_by_tag_behind_the_tiers_leaves_no_near_copy_anywhere() {
+    let tagged = MemoryStore::new(100)
+        .tagged(MemoryMarks::new(), |key: &str, _: Option<&u64>| [key[..1].to_owned()]);
+    let (far, bus) = (Arc::new(tagged), LocalBus::new(64));
+    let process = || {
+        let tiers = Tiered::builder(memory(), Arc::clone(&far));
+        tiers.coherent_by(Broadcast::over(bus.clone())).build().expect("valid options")
+    };
+    let (here, there) = (process(), process());
+    here.trusted().await;
+    there.trusted().await;
+    far.put("a1", 1, MINUTE).await.expect("no failure");
+    for tiers in [&here, &there] {
+        assert_eq!(value(tiers, "a1").await, Some(1));
+        assert!(tiers.get_now("a1").is_ready());
+    }
+    here.remove_tagged(&["a"]).await.expect("no failure");
+    assert_eq!(value(&here, "a1").await, None);
+    while there.get_now("a1").is_ready() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    assert_eq!(value(&there, "a1").await, None);
+
+    let without = Tiered::new(memory(), memory());
+    let error = without.remove_tagged(&["a"]).await.expect_err("the far store has none");
+    assert_eq!(error.kind(), ErrorKind::Unsupported);
+}
+
+/// Trusts the near tier once, and says no more.
+struct Once(Duration);
+
+impl Coherence for Once {
+    fn keep(self, near: NearTier) -> cache_core::Result<Keeper> {
+        near.trust(near.now().expect("the tiers are in use"), self.0);
+        Ok(Keeper::new(Vec::new()))
+    }
+}
+
+#[tokio::test]
+async fn a_near_tier_answers_until_its_trust_is_over_and_no_longer() {
+    let second = Duration::from_secs(1);
+    let (clock, hands) = Clock::manual();
+    let store = |clock: &Clock| {
+        let store = MemoryStore::builder().capacity(100).clock(clock.clone()).build();
+        store.expect("valid options")
+    };
+    let (near, far) = (store(&clock), store(&clock));
+    let tiers = Tiered::builder(near, far.clone()).clock(clock).coherent_by(Once(second));
+    let tiers = tiers.build().expect("valid options");
+    tiers.put("key", 1, MINUTE).await.expect("no failure");
+    // Somebody changes it of whom nobody tells.
+    far.put("key", 2, MINUTE).await.expect("no failure");
+    hands.advance(second - Duration::from_millis(10));
+    assert!(tiers.is_trusted());
+    assert_eq!(value(&tiers, "key").await, Some(1));
+    hands.advance(Duration::from_millis(10));
+    assert!(!tiers.is_trusted());
+    assert!(tiers.get_now("key").is_pending());
+    assert_eq!(value(&tiers, "key").await, Some(2));
 }

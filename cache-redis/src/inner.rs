@@ -128,6 +128,10 @@ impl Inner {
         }
     }
 
+    pub(crate) fn is_cluster(&self) -> bool {
+        !matches!(self.topology, Topology::Server(_))
+    }
+
     /// A connection to each server.
     pub(crate) fn servers(&self) -> Result<Vec<Arc<Link>>> {
         let (servers, _) = self.links();
@@ -156,7 +160,11 @@ impl Inner {
     }
 
     pub(crate) async fn remove_prefix(&self, prefix: &str) -> Result<()> {
-        let full = self.full(prefix);
+        self.remove_full_prefix(self.full(prefix)).await
+    }
+
+    /// Removes all keys that begin with this, as the server knows them.
+    pub(crate) async fn remove_full_prefix(&self, full: SmolStr) -> Result<()> {
         self.backlog.spare_none_of(&full);
         let removed = self.remove_prefix_now(&full).await;
         self.keep_if_unsent(removed, || Pending::RemovePrefix(full))

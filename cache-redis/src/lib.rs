@@ -88,7 +88,7 @@
 //! Valkey speaks the same protocol, and has all of these: version 7.2 and newer should do, with the same
 //! permissions. Tested by hand with 9.1.2 as a single server: the tests of slots and of fencing.
 //!
-//! A [`RedisBus`] needs `+publish +subscribe &shop:bus:*` as well, and [`Tracking`] `+client|tracking`.
+//! A [`RedisBus`] needs `+publish +subscribe &shop:bus:*` as well, in a cluster `+spublish +ssubscribe`, and [`Tracking`] `+client|tracking`.
 //!
 //! An eviction policy other than `noeviction` suits a cache; with `noeviction` a full server refuses
 //! writes, which are errors here, and reads go on.
@@ -238,6 +238,7 @@
 //! | a claim | a script that tells the epoch, likewise |
 //! | `fill`, `set`, `set_many` of what has tags | a script before it: one round trip |
 //! | `invalidate_tags` | one script, whatever the number of entries |
+//! | `invalidate_all` | `UNLINK` of the log, then `SCAN` and `UNLINK` of the marks |
 //!
 //! What these promises rest on: that the server keeps its acknowledged writes while it is up. After a failover to a replica that has
 //! not got the last invalidations, entries they were about are valid again, just as removed keys are there again. If the server's clock is
@@ -269,6 +270,7 @@ mod bare;
 mod builder;
 mod bulk;
 mod bus;
+mod canary;
 #[cfg(feature = "cluster")]
 mod cluster;
 mod error;

@@ -41,6 +41,14 @@ struct State {
     ended: AtomicBool,
 }
 
+impl State {
+    fn tell(&self, sender: &mpsc::Sender<Push>, push: Push) {
+        if sender.try_send(push).is_err() {
+            self.missed.store(true, Ordering::Release);
+        }
+    }
+}
+
 /// A connection that listens.
 pub(crate) struct Listener(Dialled);
 
@@ -54,17 +62,16 @@ impl Pushes {
     pub(crate) async fn listen(&self, link: &Link) -> Result<Listener> {
         let (state, sender) = (Arc::clone(&self.state), self.sender.clone());
         let pushed = move |push: PushInfo| {
-            let push = if push.kind == PushKind::Disconnection {
+            // A node says by itself that it sends no more of a channel whose slot has moved.
+            let push = if matches!(push.kind, PushKind::Disconnection | PushKind::SUnsubscribe) {
                 state.ended.store(true, Ordering::Release);
                 // Wakes whoever waits; if there is no room, he is awake.
                 Some(Push::Missed)
             } else {
                 read(push)
             };
-            if let Some(push) = push
-                && sender.try_send(push).is_err()
-            {
-                state.missed.store(true, Ordering::Release);
+            if let Some(push) = push {
+                state.tell(&sender, push);
             }
         };
         let within = link.settings.connect_timeout;
@@ -74,6 +81,12 @@ impl Pushes {
         });
         let late = |_| Err(unavailable(&format!("no connection within {within:?}")));
         Ok(Listener(dialled.await.unwrap_or_else(late)?))
+    }
+
+    /// Has it say that all keys may have changed.
+    pub(crate) fn flushed(&self) -> impl Fn() + Send + 'static {
+        let (state, sender) = (Arc::clone(&self.state), self.sender.clone());
+        move || state.tell(&sender, Push::Flushed)
     }
 
     /// The next push. No push is lost when it is dropped.

@@ -5,6 +5,7 @@ use redis::{Cmd, Pipeline, Value};
 
 use crate::error::unexpected;
 use crate::link::{Link, Live, is_redirection};
+use crate::marks::own_and_log;
 
 /// How many keys the server looks at for one answer.
 const STEP: usize = 1000;
@@ -25,6 +26,7 @@ pub(crate) async fn remove(
     prefix: &str,
     removal: Removal,
 ) -> Result<Vec<String>> {
+    forget_log(link, live, prefix).await?;
     let pattern = format!("{}*", escaped(prefix));
     let mut moved = Vec::new();
     let mut cursor = b"0".to_vec();
@@ -51,6 +53,19 @@ pub(crate) async fn remove(
         }
         cursor = next;
     }
+}
+
+/// Removes the log of the marks before them: a mark that is made anew in between is to be later than the one that went.
+async fn forget_log(link: &Link, live: &Live, prefix: &str) -> Result<()> {
+    let (_, log) = own_and_log(&link.settings.prefix);
+    if log.starts_with(prefix) {
+        let answer = link.send(live, &unlink(&[log.into()]), link.deadline()).await?;
+        // On another node it goes with the marks that are there.
+        if !is_redirection(&answer) {
+            link.accepted(live, answer)?;
+        }
+    }
+    Ok(())
 }
 
 async fn remove_page(

@@ -6,7 +6,8 @@ use std::task::Poll;
 
 use bytes::Bytes;
 use cache_core::{
-    CacheStore, Capabilities, Claim, ClaimOptions, Entry, Fill, Lease, Result, SetOptions,
+    CacheStore, Capabilities, Claim, ClaimOptions, Entry, Error, ErrorKind, Fill, Lease, Result,
+    SetOptions,
 };
 
 use crate::RedisBuilder;
@@ -111,6 +112,10 @@ impl CacheStore for RedisStore {
 
     async fn remove_prefix(&self, prefix: &str) -> Result<()> {
         self.0.remove_prefix(prefix).await
+    }
+
+    async fn remove_tagged(&self, _tags: &[&str]) -> Result<()> {
+        Err(Error::with_cause(ErrorKind::Unsupported, "remove_tagged"))
     }
 
     async fn clear(&self) -> Result<()> {

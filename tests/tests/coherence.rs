@@ -237,18 +237,37 @@ async fn after_a_restart_of_the_server_nobody_keeps_an_old_value_by_tracking() {
     restarted(By::Tracking).await;
 }
 
+async fn flushed(by: By) {
+    let server = Server::start().await;
+    let service = fresh_name();
+    let reader = process(&server.url(), &service, by).await;
+    let other = process(&server.url(), &service, by).await;
+    let keys = keys(1000);
+    let mut admin = foreign(&server.url()).await;
+    // Also of the second one: whoever noticed the first has to notice this one, too.
+    for round in 1..=2 {
+        put_all(&reader, &keys, round).await;
+        warm(&reader, &keys).await;
+        warm(&other, &keys).await;
+        let before = [&reader, &other].map(|tiers| tiers.snapshot().resyncs(Resync::Flushed));
+        redis::cmd("FLUSHALL").exec_async(&mut admin).await.expect("no failure");
+        tokio::time::sleep(SECOND).await;
+        for (tiers, before) in [&reader, &other].into_iter().zip(before) {
+            eventually("it knows why", async || tiers.snapshot().resyncs(Resync::Flushed) > before)
+                .await;
+            assert_eq!(wrong(tiers, &keys, None).await, 0, "{by:?}: {:?}", tiers.snapshot());
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn after_a_flush_nobody_keeps_an_old_value_by_tracking() {
-    let server = Server::start().await;
-    let reader = process(&server.url(), &fresh_name(), By::Tracking).await;
-    let keys = keys(1000);
-    put_all(&reader, &keys, 1).await;
-    warm(&reader, &keys).await;
-    let mut admin = foreign(&server.url()).await;
-    redis::cmd("FLUSHALL").exec_async(&mut admin).await.expect("no failure");
-    eventually("it has heard of it", async || reader.snapshot().resyncs(Resync::Flushed) > 0).await;
-    tokio::time::sleep(SECOND).await;
-    assert_eq!(wrong(&reader, &keys, None).await, 0);
+    flushed(By::Tracking).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_flush_nobody_keeps_an_old_value_by_the_bus() {
+    flushed(By::Bus).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -485,4 +504,66 @@ async fn a_history_by_tracking_has_nothing_stale_beyond_the_bound_and_no_inversi
 #[tokio::test(flavor = "multi_thread")]
 async fn without_a_near_tier_nothing_is_stale_at_all() {
     history(None, Duration::ZERO).await;
+}
+
+/// How many keys the server tells four clients of for each write, if each has read so many keys since the one before.
+async fn told_of_each_write(by_prefix: bool, reads: usize) -> f64 {
+    const WRITES: usize = 200;
+    const KEYS: usize = 20;
+    let (url, service) = (redis_url().await, fresh_name());
+    let told: Arc<std::sync::atomic::AtomicUsize> = Arc::default();
+    let client = redis::Client::open(url.as_str()).expect("a URL");
+    let mut readers = Vec::new();
+    for _ in 0..4 {
+        let told = Arc::clone(&told);
+        let config = redis::AsyncConnectionConfig::new()
+            .set_push_sender(move |push: redis::PushInfo| {
+                if push.kind == redis::PushKind::Invalidate
+                    && let Some(redis::Value::Array(keys)) = push.data.first()
+                {
+                    told.fetch_add(keys.len(), SeqCst);
+                }
+                Ok::<_, std::convert::Infallible>(())
+            })
+            .set_response_timeout(None);
+        let info = client.get_connection_info().clone();
+        let settings = info.redis_settings().clone().set_protocol(redis::ProtocolVersion::RESP3);
+        let client = redis::Client::open(info.set_redis_settings(settings)).expect("a URL");
+        let reader = client.get_multiplexed_async_connection_with_config(&config).await;
+        let mut reader = reader.expect("a server");
+        let mut tracking = redis::cmd("CLIENT");
+        tracking.arg("TRACKING").arg("ON");
+        if by_prefix {
+            tracking.arg("BCAST").arg("PREFIX").arg(&service);
+        }
+        tracking.exec_async(&mut reader).await.expect("no failure");
+        readers.push(reader);
+    }
+    let mut writer = foreign(&url).await;
+    let mut random = fastrand::Rng::with_seed(7);
+    for _ in 0..WRITES {
+        for reader in &mut readers {
+            for _ in 0..reads {
+                let key = format!("{service}:{}", random.usize(..KEYS));
+                redis::cmd("GET").arg(key).exec_async(reader).await.expect("no failure");
+            }
+        }
+        let key = format!("{service}:{}", random.usize(..KEYS));
+        redis::cmd("SET").arg(key).arg("x").exec_async(&mut writer).await.expect("no failure");
+    }
+    for reader in &mut readers {
+        // What it is told comes before the answer.
+        redis::cmd("PING").exec_async(reader).await.expect("no failure");
+    }
+    told.load(SeqCst) as f64 / WRITES as f64
+}
+
+#[tokio::test]
+async fn tracking_by_prefix_tells_everybody_of_each_write_and_by_key_whoever_has_read_it() {
+    for reads in [0, 1, 10] {
+        let by_prefix = told_of_each_write(true, reads).await;
+        let by_key = told_of_each_write(false, reads).await;
+        eprintln!("{reads} reads: {by_prefix:.2} by prefix, {by_key:.2} by key");
+        assert!(by_key <= by_prefix && by_prefix <= 4.0, "{by_prefix} and {by_key}");
+    }
 }

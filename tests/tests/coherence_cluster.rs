@@ -183,6 +183,124 @@ async fn in_a_cluster_tracking_hears_of_changes_on_every_node_and_a_dead_primary
     a_primary_dies(&mut cluster, By::Tracking).await;
 }
 
+/// How often the primaries have been asked for this by clients.
+async fn asked(cluster: &Cluster, command: &str) -> Vec<u64> {
+    let mut calls = Vec::new();
+    for node in 0..3 {
+        let info: String = cluster.ask(node, &["INFO", "commandstats"]).await;
+        let line = info.lines().find_map(|line| line.strip_prefix(&format!("cmdstat_{command}:")));
+        let count = line.and_then(|line| line.strip_prefix("calls=")?.split(',').next());
+        calls.push(count.map_or(0, |count| count.parse().expect("a number")));
+    }
+    calls
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn in_a_cluster_the_messages_of_a_bus_stay_in_their_shard_and_move_with_their_slot() {
+    let cluster = Cluster::start().await;
+    let service = fresh_name();
+    let channel = format!("{service}:bus:n");
+    let reader = process(&cluster, &service, By::Bus).await;
+    let writer = process(&cluster, &service, By::Bus).await;
+    assert_eq!(reader.snapshot().kept_by, "a bus on a shard of the cluster");
+    let keys = keys();
+    for key in &keys {
+        writer.put(key, 1, HOUR).await.expect("no failure");
+    }
+    eventually("all are read", async || wrong(&reader, &keys, Some(1)).await == 0).await;
+    warm(&reader, &keys).await;
+    let from = cluster.owner(0, &channel).await;
+    let sharded = asked(&cluster, "spublish").await;
+    assert!(sharded[from] > 0, "{sharded:?}");
+    assert_eq!(sharded.iter().sum::<u64>(), sharded[from], "{sharded:?}");
+    assert_eq!(asked(&cluster, "publish").await, [0; 3]);
+
+    // The slot of the channel moves while changes are announced.
+    let to = (from + 1) % 3;
+    let connected = reader.snapshot().resyncs(Resync::Connected);
+    let slot = cluster.slot(0, &channel).await;
+    let (first, rest) = keys.split_at(100);
+    let (second, third) = rest.split_at(100);
+    for key in first {
+        writer.put(key, 2, HOUR).await.expect("no failure");
+    }
+    cluster.begin_to_move(slot, from, to).await;
+    for key in second {
+        writer.put(key, 2, HOUR).await.expect("no failure");
+    }
+    let in_slot: Vec<String> =
+        cluster.ask(from, &["CLUSTER", "GETKEYSINSLOT", &slot.to_string(), "1000"]).await;
+    for key in in_slot {
+        cluster.move_key(&key, from, to).await;
+    }
+    cluster.end_move(slot, to).await;
+    for key in third {
+        eventually("it is written", async || writer.put(key, 2, HOUR).await.is_ok()).await;
+    }
+    eventually("it listens to the other node", async || {
+        reader.snapshot().resyncs(Resync::Connected) > connected && reader.is_trusted()
+    })
+    .await;
+    tokio::time::sleep(SECOND).await;
+    assert_eq!(old(&reader, &keys, 2).await, 0, "{:?}", reader.snapshot());
+    warm(&reader, &keys).await;
+    let before = asked(&cluster, "spublish").await;
+    for key in &keys {
+        writer.put(key, 3, HOUR).await.expect("no failure");
+    }
+    eventually("it is told", async || wrong(&reader, &keys, Some(3)).await == 0).await;
+    assert!(asked(&cluster, "spublish").await[to] > before[to]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_a_cluster_refuses_a_shard_every_node_hands_the_messages_on_and_it_is_told() {
+    let cluster = Cluster::start().await;
+    for node in 0..6 {
+        let user = ["ACL", "SETUSER", "default", "-ssubscribe"];
+        let _: () = cluster.ask(node, &user).await;
+    }
+    let service = fresh_name();
+    let reader = process(&cluster, &service, By::Bus).await;
+    let writer = process(&cluster, &service, By::Bus).await;
+    let kept_by = reader.snapshot().kept_by;
+    assert!(kept_by.contains("a shard was refused") && kept_by.contains("ssubscribe"), "{kept_by}");
+    let keys = keys();
+    for value in 1..=2 {
+        for key in &keys {
+            writer.put(key, value, HOUR).await.expect("no failure");
+        }
+        eventually("it is told", async || wrong(&reader, &keys, Some(value)).await == 0).await;
+        warm(&reader, &keys).await;
+    }
+    assert!(reader.snapshot().dropped_by_others > 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn in_a_cluster_a_flush_of_any_node_is_noticed_over_the_bus() {
+    let cluster = Cluster::start().await;
+    let service = fresh_name();
+    let reader = process(&cluster, &service, By::Bus).await;
+    let keys = keys();
+    for node in 0..3 {
+        for key in &keys {
+            reader.put(key, 1, HOUR).await.expect("no failure");
+        }
+        warm(&reader, &keys).await;
+        let before = reader.snapshot().resyncs(Resync::Flushed);
+        let _: () = cluster.ask(node, &["FLUSHALL"]).await;
+        tokio::time::sleep(SECOND).await;
+        let is_noticed = async || reader.snapshot().resyncs(Resync::Flushed) > before;
+        eventually("it is noticed", is_noticed).await;
+        let mut old = 0;
+        for key in &keys {
+            let flushed = cluster.owner(0, &format!("{service}:n:{key}")).await == node;
+            let value = reader.value(key).await.expect("an answer");
+            old += usize::from(flushed && value.is_some());
+        }
+        assert_eq!(old, 0, "{:?}", reader.snapshot());
+    }
+}
+
 /// Entries and marks, both near, and told of by buses of the cluster.
 async fn with_tags(cluster: &Cluster, service: &str) -> WithTags {
     let store = connect(cluster, service).await;

@@ -491,6 +491,10 @@ impl<M: Marks> Marks for Together<M> {
     async fn invalidate(&self, tags: &[&str]) -> Result<()> {
         self.inner.invalidate(tags).await
     }
+
+    async fn invalidate_all(&self) -> Result<()> {
+        self.inner.invalidate_all().await
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -515,6 +519,60 @@ async fn a_tagged_hit_takes_one_round_trip() {
         assert_eq!(hit.expect("an answer"), Some(1));
         let hits = tokio::time::timeout(limit, store.get_many(&["a", "a"])).await;
         assert!(hits.expect("both are asked").iter().all(|entry| matches!(entry, Ok(Some(_)))));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_foreigner_writes_over_a_mark_is_as_good_as_nothing() {
+    let (url, service) = (redis_url().await, fresh_name());
+    let store = another(&url, &service).await;
+    let mut other = foreign(&url).await;
+    let mark = format!("{service}:%{{t:{service}:}}tag:t");
+    for garbage in ["", "x", "inf", "nan", "-1", "0x10", "1.5", "99999999999999999999", "7 "] {
+        store.put("a", value("t", 1), LONG).await.expect("stored");
+        assert_eq!(number(&store, "a").await, Some(1));
+        let _: () = ask(&mut other, "SET", &[&mark, garbage]).await;
+        assert_eq!(number(&store, "a").await, None, "{garbage:?}");
+        // It is put right by whoever writes next.
+        store.put("a", value("t", 2), LONG).await.expect("stored");
+        assert_eq!(number(&store, "a").await, Some(2), "{garbage:?}");
+    }
+    let _: () = ask(&mut other, "DEL", &[&mark]).await;
+    let _: i64 = ask(&mut other, "RPUSH", &[&mark, "x"]).await;
+    assert_eq!(number(&store, "a").await, None, "it is not even text");
+    store.put("a", value("t", 3), LONG).await.expect("stored");
+    assert_eq!(number(&store, "a").await, Some(3));
+}
+
+/// A mark that is made anew while they go one after the other is not to be as it was before.
+#[tokio::test(flavor = "multi_thread")]
+async fn all_tags_are_invalidated_together_also_while_entries_are_being_stamped() {
+    let redis = patient().await.connect().await.expect("a server");
+    let marks = RedisMarks::new(&redis);
+    let stamp = async |tag: &str, since| {
+        let stamps = marks.stamp(&[tag], since, LONG).await.expect("an answer");
+        stamps.map(|stamps| stamps[0].generation())
+    };
+    for round in 0..10 {
+        let many: Vec<String> = (0..5000).map(|tag| format!("{round}-{tag}")).collect();
+        let many: Vec<&str> = many.iter().map(String::as_str).collect();
+        marks.stamp(&many, None, LONG).await.expect("an answer").expect("nothing is asked");
+        let before = stamp("t", None).await;
+        let epoch = marks.epoch().await.expect("an answer");
+        let stamping = tokio::spawn({
+            let marks = marks.clone();
+            async move {
+                loop {
+                    marks.stamp(&["t"], None, LONG).await.expect("an answer");
+                }
+            }
+        });
+        marks.invalidate_all().await.expect("no failure");
+        stamping.abort();
+        assert_eq!(stamp("t", Some(epoch)).await, None, "a load from before");
+        assert!(stamp("t", None).await > before, "an entry from before");
+        let generations = marks.generations(&many).await.expect("an answer");
+        assert!(generations.iter().all(Option::is_none), "their entries are invalid");
     }
 }
 

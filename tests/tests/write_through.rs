@@ -441,6 +441,9 @@ impl CacheStore for StepStore {
     async fn remove_prefix(&self, prefix: &str) -> Result<()> {
         self.inner.remove_prefix(prefix).await
     }
+    async fn remove_tagged(&self, tags: &[&str]) -> Result<()> {
+        self.inner.remove_tagged(tags).await
+    }
     async fn clear(&self) -> Result<()> {
         self.inner.clear().await
     }

@@ -17,7 +17,7 @@ const BUDGET: &[(&str, f64)] = &[
     ("ReadThrough<MokaStore>", 1.1),
 ];
 
-const FEW: usize = 100_000;
+const HITS: usize = 100_000;
 
 /// Counts what hits cost, prints it, and says what is over the budget.
 ///
@@ -26,7 +26,10 @@ const FEW: usize = 100_000;
 /// What is over it, or what is missing to count.
 pub fn check() -> Result<(), String> {
     let find = |name: &str| OWN.iter().find(|candidate| candidate.name == name);
-    let count = |candidate: &Candidate| callgrind::count(&["hits", candidate.name], FEW, 2 * FEW);
+    let count = |candidate: &Candidate| figures::counts(candidate, HITS);
+    if !callgrind::is_installed() {
+        return Err(callgrind::MISSING.to_owned());
+    }
     let mut table = Table::new(["a hit", "instructions", "to its engine", "budget", "allocations"]);
     let (mut engines, mut over) = (Vec::<(&str, Counts)>::new(), Vec::new());
     for (name, budget) in BUDGET {

@@ -12,7 +12,7 @@ use cache_core::{
 };
 use cache_memory::{MemoryStore, MokaStore};
 
-use super::{Ask, Candidate, filled, filled_with, now, options, through};
+use super::{Ask, Candidate, filled, filled_with, large, now, options, through};
 use crate::keys::{Value, spell, value};
 
 type Quick<K, V> = quick_cache::sync::Cache<K, V>;
@@ -22,6 +22,8 @@ const QUICK: &str = "raw quick_cache";
 const MOKA: &str = "raw moka";
 const QUICK_INTEGER: &str = "raw quick_cache, integer keys";
 const QUICK_SMALL: &str = "raw quick_cache, u64 values";
+const QUICK_LARGE: &str = "raw quick_cache, 10 kB values";
+const QUICK_HUGE: &str = "raw quick_cache, 1 MB values";
 
 /// The library's own, and the engines below.
 pub const OWN: &[Candidate] = &[
@@ -58,6 +60,14 @@ pub const OWN: &[Candidate] = &[
     Candidate::new("ReadThrough<MemoryStore>, u64 values", QUICK_SMALL, small),
     Candidate::new(QUICK_INTEGER, QUICK_INTEGER, raw_quick_integer),
     Candidate::new("ReadThrough<MemoryStore>, integer keys", QUICK_INTEGER, integer),
+    Candidate::new(QUICK_LARGE, QUICK_LARGE, |keys| large::raw_quick(keys, 10_000)),
+    Candidate::new("ReadThrough<MemoryStore>, 10 kB values", QUICK_LARGE, |keys| {
+        large::through(keys, 10_000)
+    }),
+    Candidate::new(QUICK_HUGE, QUICK_HUGE, |keys| large::raw_quick(keys, 1_000_000)),
+    Candidate::new("ReadThrough<MemoryStore>, 1 MB values", QUICK_HUGE, |keys| {
+        large::through(keys, 1_000_000)
+    }),
     Candidate::new(MOKA, MOKA, raw_moka),
     Candidate::new("MokaStore, get_now", MOKA, |keys| store(moka(keys))),
     Candidate::new("ReadThrough<MokaStore>", MOKA, |keys| through(moka(keys), options())),

@@ -1,8 +1,11 @@
 //! What a hit costs: a strategy on a store, against the engine below with the same keys and values.
 
+mod bars;
 mod budget;
 mod candidates;
 mod figures;
+mod large;
+mod workers;
 
 use std::future::Future;
 use std::pin::pin;
@@ -12,9 +15,11 @@ use std::time::Duration;
 
 use cache_core::{CacheStore, Observer, ReadOptions, ReadThrough, SetOptions};
 
+pub use bars::{bars, bars_of_peers};
 pub use budget::check;
 pub use candidates::OWN;
-pub use figures::{counted, is_own, measure, workers};
+pub use figures::{Counted, counted, is_own, measure};
+pub use workers::workers;
 
 use crate::keys::{Order, Value, spell, value};
 

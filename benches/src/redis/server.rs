@@ -26,13 +26,22 @@ impl Server {
     ///
     /// What is missing, to be shown.
     pub fn start() -> Result<Self, String> {
+        Self::start_with(&["--appendonly", "no"])
+    }
+
+    /// Starts it with more arguments.
+    ///
+    /// # Errors
+    ///
+    /// What is missing, to be shown.
+    pub fn start_with(arguments: &[&str]) -> Result<Self, String> {
         Self::version().ok_or(MISSING)?;
         let free = TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr());
         let port = free.map_err(|e| format!("no free port: {e}"))?.port();
         let mut command = Command::new("sh");
         command.args(["-c", WHILE_HELD, "sh"]);
-        command.args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--port"]);
-        command.arg(port.to_string());
+        command.args(["--bind", "127.0.0.1", "--save", "", "--port", &port.to_string()]);
+        command.args(arguments);
         command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
         let process = command.spawn().map_err(|error| format!("sh: {error}"))?;
         let mut server = Self { process, port };

@@ -11,12 +11,19 @@ use crate::keys::Value;
 /// The library's own, and the engine below.
 pub const OWN: &[Entrant] = &[
     Entrant { name: "ReadThrough<MemoryStore>", make: |source| Box::pin(through(source)) },
-    Entrant { name: "CacheAside<MemoryStore>", make: |source| Box::pin(aside(source)) },
+    Entrant {
+        name: "CacheAside<MemoryStore>, owned load",
+        make: |source| Box::pin(aside_owned(source)),
+    },
+    Entrant { name: BORROWED, make: |source| Box::pin(aside(source)) },
     Entrant {
         name: "quick_cache, get_or_insert_async",
         make: |source| Box::pin(async { Arc::new(Quick::new(source)) as Arc<dyn Crowd> }),
     },
 ];
+
+/// The one whose load borrows from its caller.
+pub(super) const BORROWED: &str = "CacheAside<MemoryStore>, borrowing load";
 
 const KEY: &str = "user:profile:00000007";
 
@@ -62,6 +69,17 @@ async fn aside(source: Source) -> Arc<dyn Crowd> {
         Box::pin(async move {
             let load = || async { source.load().await.map(Some) };
             cache.get_or_load(KEY, load).await.map(drop).map_err(|error| shown(&error))
+        })
+    }))
+}
+
+async fn aside_owned(source: Source) -> Arc<dyn Crowd> {
+    let cache = CacheAside::new(MemoryStore::new(100), options()).expect("valid options");
+    Arc::new(By(move || -> BoxFuture<'static, _> {
+        let (cache, source) = (cache.clone(), source.clone());
+        Box::pin(async move {
+            let load = move || async move { source.load().await.map(Some) };
+            cache.get_or_load_owned(KEY, load).await.map(drop).map_err(|error| shown(&error))
         })
     }))
 }

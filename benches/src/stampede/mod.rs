@@ -14,6 +14,8 @@ use tokio::time::{sleep, timeout};
 pub use crowds::{By, OWN};
 pub use processes::{child, measure as processes};
 
+use crowds::BORROWED;
+
 use crate::keys::{Value, value};
 use crate::report::{Bar, Section, Table, short};
 
@@ -89,6 +91,11 @@ struct Seen {
 
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// Why a load that borrows is made once more when its caller goes away.
+const IN_PLACE: &str = "inherent to a load that may borrow from its caller: it ends with that caller, and one of those who wait \
+    makes its own. `get_or_load_owned` and `ReadThrough` load in a task, which goes on; peers with one load here want an owned \
+    load, too";
+
 /// Runs the scenarios with each of them.
 pub async fn measure(entrants: &[Entrant], title: &str) -> Section {
     let mut section = Section::new(
@@ -109,6 +116,10 @@ pub async fn measure(entrants: &[Entrant], title: &str) -> Section {
     ]);
     let mut most = Vec::new();
     for entrant in entrants {
+        if timeout(PATIENCE, (entrant.make)(Source::new(Duration::ZERO, false))).await.is_err() {
+            section.absent.push((entrant.name.to_owned(), format!("is not made in {PATIENCE:?}")));
+            continue;
+        }
         let cold = crowd(entrant, 1000, Source::new(Duration::from_millis(10), false)).await;
         let failing = crowd(entrant, 100, Source::new(Duration::from_millis(10), true)).await;
         let gone = leader_gone(entrant).await;
@@ -137,10 +148,9 @@ pub async fn measure(entrants: &[Entrant], title: &str) -> Section {
     for (at, scenario) in ["cold key", "failing load", "leader gone"].iter().enumerate() {
         let fewest = others.iter().map(|(_, loads)| loads[at]).min().unwrap_or(1);
         for (name, loads) in &own {
-            let what = format!("{name}, {scenario}: loads, against the fewest of the others");
-            section.bars.push(Bar::at_most(what, loads[at] as f64, fewest as f64).because(
-                "`CacheAside` polls the load in its caller, so that it may borrow; when that caller goes away, another loads anew",
-            ));
+            let what = format!("`{name}`, {scenario}: loads, against the fewest of the others");
+            let bar = Bar::at_most(what, loads[at] as f64, fewest as f64);
+            section.bars.push(if *name == BORROWED { bar.because(IN_PLACE) } else { bar });
         }
     }
     section
@@ -179,7 +189,8 @@ async fn seen(
         let left = end.saturating_duration_since(tokio::time::Instant::now());
         match timeout(left, &mut caller).await {
             Ok(answer) => {
-                if let Err(error) = answer.expect("a caller does not panic") {
+                // A caller that panics has an error that is not the source's.
+                if let Err(error) = answer.unwrap_or_else(|panic| Err(panic.to_string())) {
                     seen.failed += 1;
                     seen.strange += usize::from(!error.contains("the source is down"));
                 }

@@ -135,6 +135,10 @@ where
         self.inner.remove_prefix(prefix).await
     }
 
+    async fn remove_tagged(&self, tags: &[&str]) -> Result<()> {
+        self.inner.remove_tagged(tags).await
+    }
+
     async fn clear(&self) -> Result<()> {
         self.inner.clear().await
     }

@@ -124,6 +124,10 @@ impl<S: CacheStore> CacheStore for Namespaced<S> {
         self.inner.remove_prefix(&self.full(prefix)).await
     }
 
+    async fn remove_tagged(&self, tags: &[&str]) -> Result<()> {
+        self.inner.remove_tagged(tags).await
+    }
+
     async fn clear(&self) -> Result<()> {
         self.inner.remove_prefix(&self.prefix).await
     }

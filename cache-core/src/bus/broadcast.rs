@@ -30,6 +30,7 @@ use crate::{Announce, Change, Coherence, Error, ErrorKind, Keeper, Moment, NearT
 /// | a publisher dies with something to say | its heartbeats end, four in a row | `Silent` |
 /// | a publisher was there before, unheard | its first message has not the first number | `Newcomer` |
 /// | a newer version says what this one does not know | its version or kind | `Unknown` |
+/// | the far store is emptied by somebody else | the bus says so, if it is one that looks | `Flushed` |
 ///
 /// So a near hit is behind what others have published by at most the time that a message takes, and by `trust` if
 /// messages do not arrive. Two things it can't do. Who changes the far store without these tiers is not heard
@@ -135,8 +136,8 @@ impl<B: Bus> Coherence for Broadcast<B> {
         self.settings.check()?;
         let runtime =
             Handle::try_current().map_err(|e| Error::with_cause(ErrorKind::NoRuntime, e))?;
-        near.kept_by("a bus");
         let shared = Arc::new(Shared::new(self.bus, near, self.settings));
+        shared.describe();
         let tasks = vec![
             runtime.spawn(publish::run(Arc::clone(&shared))).abort_handle(),
             runtime.spawn(publish::settle(Arc::clone(&shared))).abort_handle(),
@@ -182,6 +183,8 @@ struct State {
     /// The beats of which it is known when they were sent, the oldest first.
     beats: std::collections::VecDeque<(u64, Moment)>,
     last_beat: u64,
+    /// What the near tier was told to be kept by.
+    described: String,
 }
 
 impl<B: Bus> Shared<B> {
@@ -195,6 +198,16 @@ impl<B: Bus> Shared<B> {
             unsettled: Outbox::new(settings.max_pending),
             state: Mutex::default(),
             beat_now: Notify::new(),
+        }
+    }
+
+    /// Says what the bus is, if it was something else before.
+    pub(super) fn describe(&self) {
+        let described = self.bus.describe();
+        let mut state = self.lock();
+        if state.described != described {
+            self.near.kept_by(&described);
+            state.described = described;
         }
     }
 

@@ -16,6 +16,7 @@
 //! | 2 | prefix | UTF-8 |
 //! | 3 | everything | |
 //! | 4 | the publisher ends, and has said all | |
+//! | 5 | tags | as keys |
 //! | other | a change that this version does not know: it may be about anything | |
 //!
 //! A reader of another version knows only that something may have changed.
@@ -30,6 +31,10 @@ use crate::Change;
 const MAGIC: u16 = 0xc542;
 const VERSION: u8 = 1;
 const HEADER: usize = 20;
+
+/// Of more keys, or tags, in one message than anybody sends, nothing is read: an empty one takes four bytes there, and
+/// many times that here.
+const MOST: usize = 10_000;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Message {
@@ -66,6 +71,7 @@ impl Message {
             Body::Change(Change::Prefix(_)) => 2,
             Body::Change(Change::Clear) => 3,
             Body::End => 4,
+            Body::Change(Change::Tags(_)) => 5,
             Body::Unknown => u8::MAX,
         });
         bytes.put_u64(self.publisher);
@@ -75,10 +81,10 @@ impl Message {
                 bytes.put_u64(*beat);
                 bytes.put_u32(u32::try_from(every.as_millis()).unwrap_or(u32::MAX));
             }
-            Body::Change(Change::Keys(keys)) => {
-                for key in keys {
-                    bytes.put_u32(u32::try_from(key.len()).unwrap_or(u32::MAX));
-                    bytes.put_slice(key.as_bytes());
+            Body::Change(Change::Keys(names) | Change::Tags(names)) => {
+                for name in names {
+                    bytes.put_u32(u32::try_from(name.len()).unwrap_or(u32::MAX));
+                    bytes.put_slice(name.as_bytes());
                 }
             }
             Body::Change(Change::Prefix(prefix)) => bytes.put_slice(prefix.as_bytes()),
@@ -111,22 +117,28 @@ fn body(kind: u8, mut rest: &[u8]) -> Option<Body> {
             let beat = rest.get_u64();
             Body::Heartbeat { beat, every: Duration::from_millis(rest.get_u32().into()) }
         }
-        1 => {
-            let mut keys = Vec::new();
-            while !rest.is_empty() {
-                let length = rest.try_get_u32().ok()?;
-                let (key, later) = rest.split_at_checked(usize::try_from(length).ok()?)?;
-                keys.push(SmolStr::new(std::str::from_utf8(key).ok()?));
-                rest = later;
-            }
-            Body::Change(Change::Keys(keys))
-        }
+        1 => Body::Change(Change::Keys(names(rest)?)),
         2 => Body::Change(Change::Prefix(SmolStr::new(std::str::from_utf8(rest).ok()?))),
         3 if rest.is_empty() => Body::Change(Change::Clear),
         4 if rest.is_empty() => Body::End,
+        5 => Body::Change(Change::Tags(names(rest)?)),
         0 | 3 | 4 => return None,
         _ => Body::Unknown,
     })
+}
+
+fn names(mut rest: &[u8]) -> Option<Vec<SmolStr>> {
+    let mut names = Vec::new();
+    while !rest.is_empty() {
+        let length = rest.try_get_u32().ok()?;
+        let (name, later) = rest.split_at_checked(usize::try_from(length).ok()?)?;
+        if names.len() == MOST {
+            return None;
+        }
+        names.push(SmolStr::new(std::str::from_utf8(name).ok()?));
+        rest = later;
+    }
+    Some(names)
 }
 
 #[cfg(test)]
@@ -142,6 +154,7 @@ mod tests {
             message(Body::Heartbeat { beat: 3, every: Duration::from_millis(250) }),
             message(Body::Change(Change::keys(["user:7", "", "ä"]))),
             message(Body::Change(Change::Keys(Vec::new()))),
+            message(Body::Change(Change::tags(["org:7", "ä"]))),
             message(Body::Change(Change::Prefix("user:".into()))),
             message(Body::Change(Change::Clear)),
             message(Body::End),
@@ -160,6 +173,10 @@ mod tests {
     fn the_format_stays_as_it_is() {
         let bytes = message(Body::Change(Change::keys(["ab", "c"]))).encode();
         let expected = b"\xc5\x42\x01\x01\x01\x23\x45\x67\x89\xab\xcd\xef\0\0\0\0\0\0\0\x07\0\0\0\x02ab\0\0\0\x01c";
+        assert_eq!(&bytes[..], expected);
+        let bytes = message(Body::Change(Change::tag("ab"))).encode();
+        let expected =
+            b"\xc5\x42\x01\x05\x01\x23\x45\x67\x89\xab\xcd\xef\0\0\0\0\0\0\0\x07\0\0\0\x02ab";
         assert_eq!(&bytes[..], expected);
     }
 
@@ -189,6 +206,14 @@ mod tests {
         let mut bytes = message(Body::Change(Change::Keys(Vec::new()))).encode().to_vec();
         bytes.extend(u32::MAX.to_be_bytes());
         assert_eq!(Message::decode(&bytes), Err(Unreadable::Foreign));
+    }
+
+    #[test]
+    fn more_names_than_anybody_sends_are_not_read() {
+        let many = |count| message(Body::Change(Change::Keys(vec![SmolStr::default(); count])));
+        assert!(Message::decode(&many(MOST).encode()).is_ok());
+        assert_eq!(Message::decode(&many(MOST + 1).encode()), Err(Unreadable::Foreign));
+        assert_eq!(Message::decode(&many(1 << 20).encode()), Err(Unreadable::Foreign));
     }
 
     #[test]

@@ -26,6 +26,9 @@ use crate::Result;
 /// What one publisher sends arrives in its order. Messages may be lost, and nobody has to be told: whoever
 /// listens finds out by their numbers. They may come twice.
 ///
+/// Whoever may publish on it is trusted: bytes that are no message change nothing, but a forged one can empty near tiers, or
+/// hide that others are missing.
+///
 /// ```
 /// use bytes::Bytes;
 /// use cache_core::{Bus, Delivery, LocalBus, Subscription};
@@ -56,6 +59,12 @@ pub trait Bus: Send + Sync + 'static {
     ///
     /// [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable).
     fn subscribe(&self) -> impl Future<Output = Result<Self::Subscription>> + Send;
+
+    /// What it is in words, and what is not as it should be, for
+    /// [`kept_by`](crate::TierSnapshot::kept_by).
+    fn describe(&self) -> String {
+        "a bus".to_owned()
+    }
 }
 
 /// Messages as they come.
@@ -79,4 +88,6 @@ pub enum Delivery {
     Message(Bytes),
     /// Messages have been lost, and it goes on.
     Missed,
+    /// The far store may have been emptied by somebody who says nothing on the bus.
+    Flushed,
 }

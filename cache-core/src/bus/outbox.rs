@@ -3,11 +3,12 @@
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use smol_str::SmolStr;
 use tokio::sync::Notify;
 
 use crate::Change;
 
-/// So many keys go together.
+/// So many keys, or tags, go together.
 const TOGETHER: usize = 500;
 
 /// A message has at most about so many bytes, unless a key alone is longer.
@@ -24,7 +25,7 @@ pub(super) struct Outbox {
 #[derive(Debug, Default)]
 struct Waiting {
     changes: VecDeque<Outgoing>,
-    /// Keys, and other changes, in all of them.
+    /// Keys, tags, and other changes, in all of them.
     count: usize,
     overflows: u64,
 }
@@ -42,27 +43,11 @@ impl Outbox {
 
     pub(super) fn push(&self, change: Change) {
         let mut waiting = self.lock();
+        waiting.count += change.count();
         match change {
-            Change::Keys(keys) => keys.into_iter().for_each(|key| {
-                let bytes = key.len();
-                match waiting.changes.back_mut() {
-                    Some(Outgoing { change: Change::Keys(keys), bytes: have })
-                        if keys.len() < TOGETHER && *have + bytes <= LONGEST =>
-                    {
-                        keys.push(key);
-                        *have += bytes;
-                    }
-                    _ => {
-                        let change = Change::Keys(vec![key]);
-                        waiting.changes.push_back(Outgoing { change, bytes });
-                    }
-                }
-                waiting.count += 1;
-            }),
-            change => {
-                waiting.changes.push_back(Outgoing { change, bytes: 0 });
-                waiting.count += 1;
-            }
+            Change::Keys(keys) => waiting.add(keys, Change::Keys),
+            Change::Tags(tags) => waiting.add(tags, Change::Tags),
+            change => waiting.changes.push_back(Outgoing { change, bytes: 0 }),
         }
         if waiting.count > self.most {
             waiting.changes.clear();
@@ -77,10 +62,7 @@ impl Outbox {
     pub(super) fn pop(&self) -> Option<Change> {
         let mut waiting = self.lock();
         let Outgoing { change, .. } = waiting.changes.pop_front()?;
-        waiting.count -= match &change {
-            Change::Keys(keys) => keys.len(),
-            _ => 1,
-        };
+        waiting.count -= change.count();
         Some(change)
     }
 
@@ -101,6 +83,27 @@ impl Outbox {
     }
 }
 
+impl Waiting {
+    /// Adds keys, or tags, to the last change if it is of their kind, and has room.
+    fn add(&mut self, names: Vec<SmolStr>, kind: fn(Vec<SmolStr>) -> Change) {
+        for name in names {
+            let bytes = name.len();
+            let one = kind(vec![name.clone()]);
+            if let Some(last) = self.changes.back_mut()
+                && let (Change::Keys(names), Change::Keys(_))
+                | (Change::Tags(names), Change::Tags(_)) = (&mut last.change, &one)
+                && names.len() < TOGETHER
+                && last.bytes + bytes <= LONGEST
+            {
+                names.push(name);
+                last.bytes += bytes;
+            } else {
+                self.changes.push_back(Outgoing { change: one, bytes });
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -116,8 +119,15 @@ mod tests {
         outbox.push(Change::keys(["b", "c"]));
         outbox.push(Change::Prefix("e".into()));
         outbox.push(Change::key("f"));
-        let expected =
-            [Change::keys(["a", "b", "c"]), Change::Prefix("e".into()), Change::key("f")];
+        outbox.push(Change::tag("f"));
+        outbox.push(Change::tags(["g", "h"]));
+        assert_eq!(outbox.state().0, 8);
+        let expected = [
+            Change::keys(["a", "b", "c"]),
+            Change::Prefix("e".into()),
+            Change::key("f"),
+            Change::tags(["f", "g", "h"]),
+        ];
         assert_eq!(all(&outbox), expected);
         assert_eq!(outbox.state(), (0, 0));
     }

@@ -45,6 +45,7 @@ async fn listen<B: Bus>(shared: &Shared<B>) -> Result<()> {
         match timeout_at(tick, subscription.next()).await {
             Ok(Ok(Delivery::Message(bytes))) => ear.hear(&bytes, quiet_until).await?,
             Ok(Ok(Delivery::Missed)) => ear.missed(Resync::Lag).await?,
+            Ok(Ok(Delivery::Flushed)) => ear.missed(Resync::Flushed).await?,
             Ok(Err(error)) => return Err(error),
             Err(_) => {}
         }
@@ -165,6 +166,7 @@ impl<'a, B: Bus> Ear<'a, B> {
         self.shared.near.count(|counters| {
             counters.peers.store(self.peers.len() as u64, Relaxed);
         });
+        self.shared.describe();
         if now.saturating_duration_since(self.heard_own) > self.shared.settings.trusts() * 2 {
             return Err(Error::with_cause(ErrorKind::Unavailable, "nothing comes back"));
         }

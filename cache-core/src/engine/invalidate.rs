@@ -8,7 +8,7 @@ use tokio::time::timeout;
 
 use super::Engine;
 use crate::flight::Flight;
-use crate::{CacheStore, Key, Observer, Result, TagStore};
+use crate::{CacheStore, Key, Observer, Result};
 
 impl<S: CacheStore, O: Observer> Engine<S, O> {
     pub(crate) async fn invalidate(&self, key: &Key<'_>) -> Result<()> {
@@ -31,11 +31,8 @@ impl<S: CacheStore, O: Observer> Engine<S, O> {
 
     /// The marks fence the loads that are under way, since only they know which loads these are. Whoever
     /// joins one from now on waits for their verdict, and does not get what they refuse.
-    pub(crate) async fn invalidate_tags(&self, tags: &[&str]) -> Result<()>
-    where
-        S: TagStore,
-    {
-        self.within_limit(self.store.invalidate_tags(tags)).await
+    pub(crate) async fn invalidate_tags(&self, tags: &[&str]) -> Result<()> {
+        self.within_limit(self.store.remove_tagged(tags)).await
     }
 
     /// Replaces what is cached, as if it had just been loaded.

@@ -1,7 +1,7 @@
 //! Who loads, who writes, and when.
 
 mod cache_aside;
-mod inner;
+pub(crate) mod inner;
 mod read_through;
 mod stale_while_revalidate;
 mod write_behind;

@@ -27,7 +27,7 @@ use crate::Result;
 ///
 /// # Implementing it
 ///
-/// [`stamp`](Self::stamp) and [`invalidate`](Self::invalidate) have to be atomic.
+/// [`stamp`](Self::stamp), [`invalidate`](Self::invalidate) and [`invalidate_all`](Self::invalidate_all) have to be atomic.
 pub trait Marks: Send + Sync + 'static {
     /// The epoch: a number that every invalidation of any tag makes larger. Never zero.
     ///
@@ -75,6 +75,18 @@ pub trait Marks: Send + Sync + 'static {
     ///
     /// As an error.
     fn invalidate(&self, tags: &[&str]) -> impl Future<Output = Result<()>> + Send;
+
+    /// Invalidates all entries that have any tag, and all loads of such that are under way: for who has
+    /// more invalidations to make up for than he remembers.
+    ///
+    /// # Errors
+    ///
+    /// As [`invalidate`](Self::invalidate).
+    ///
+    /// # Cancellation
+    ///
+    /// As an error.
+    fn invalidate_all(&self) -> impl Future<Output = Result<()>> + Send;
 }
 
 #[deny(clippy::missing_trait_methods)]
@@ -103,5 +115,9 @@ impl<M: Marks> Marks for Arc<M> {
 
     async fn invalidate(&self, tags: &[&str]) -> Result<()> {
         M::invalidate(self, tags).await
+    }
+
+    async fn invalidate_all(&self) -> Result<()> {
+        M::invalidate_all(self).await
     }
 }

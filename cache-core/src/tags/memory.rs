@@ -126,6 +126,13 @@ impl Table {
         }
     }
 
+    fn invalidate_all(&mut self) {
+        self.epoch += 1;
+        // Also of tags that have no mark now.
+        self.forgotten = self.epoch;
+        self.marks.values().for_each(|cell| cell.set(self.epoch));
+    }
+
     /// What is left decides when to sweep again, so that each change pays a constant share of it.
     fn make_room(&mut self, more: usize) {
         if self.marks.len() + more > self.sweep_at {
@@ -180,6 +187,11 @@ impl Marks for MemoryMarks {
 
     async fn invalidate(&self, tags: &[&str]) -> Result<()> {
         self.lock().invalidate(tags);
+        Ok(())
+    }
+
+    async fn invalidate_all(&self) -> Result<()> {
+        self.lock().invalidate_all();
         Ok(())
     }
 }

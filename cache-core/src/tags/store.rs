@@ -75,6 +75,10 @@ where
         self.inner.remove_prefix(prefix).await
     }
 
+    async fn remove_tagged(&self, tags: &[&str]) -> Result<()> {
+        self.marks.invalidate(tags).await
+    }
+
     async fn clear(&self) -> Result<()> {
         self.inner.clear().await
     }
@@ -136,7 +140,7 @@ where
     }
 
     fn capabilities(&self) -> Capabilities {
-        self.inner.capabilities()
+        Capabilities { tags: true, ..self.inner.capabilities() }
     }
 }
 

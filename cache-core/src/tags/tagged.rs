@@ -7,7 +7,7 @@ use smol_str::SmolStr;
 
 use super::hints::Hints;
 use super::{Marked, Marks};
-use crate::{CacheStore, Error, ErrorKind, Result};
+use crate::{CacheStore, Error, ErrorKind, Namespaced, Result};
 
 /// An entry may have this many tags,
 const MOST_TAGS: usize = 64;
@@ -67,8 +67,8 @@ pub struct Tagged<S, M, V> {
 
 type Tags<V> = dyn Fn(&str, Option<&V>) -> Vec<SmolStr> + Send + Sync;
 
-/// A store that can invalidate by tag: a [`Tagged`] one. Within a [`Namespaced`](crate::Namespaced) or a
-/// [`SharedStore`](crate::SharedStore), which do not tell, [`Marks::invalidate`] of a handle to the marks does the same.
+/// A store that is known to have tags: a [`Tagged`] one, also within a namespace. Of a [`SharedStore`](crate::SharedStore)
+/// that is known at run time only: [`CacheStore::remove_tagged`] says so.
 ///
 /// ```
 /// use cache_core::{Result, TagStore};
@@ -84,7 +84,9 @@ pub trait TagStore: CacheStore {
     /// # Errors
     ///
     /// As [`Marks::invalidate`].
-    fn invalidate_tags(&self, tags: &[&str]) -> impl Future<Output = Result<()>> + Send;
+    fn invalidate_tags(&self, tags: &[&str]) -> impl Future<Output = Result<()>> + Send {
+        self.remove_tagged(tags)
+    }
 }
 
 impl<S, M, V> Tagged<S, M, V> {
@@ -142,16 +144,11 @@ where
     M: Marks,
     V: Clone + Send + Sync + 'static,
 {
-    async fn invalidate_tags(&self, tags: &[&str]) -> Result<()> {
-        self.marks.invalidate(tags).await
-    }
 }
 
-impl<S: TagStore> TagStore for Arc<S> {
-    async fn invalidate_tags(&self, tags: &[&str]) -> Result<()> {
-        S::invalidate_tags(self, tags).await
-    }
-}
+impl<S: TagStore> TagStore for Arc<S> {}
+
+impl<S: TagStore> TagStore for Namespaced<S> {}
 
 impl<S: Clone, M: Clone, V> Clone for Tagged<S, M, V> {
     fn clone(&self) -> Self {

@@ -4,8 +4,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 
 use crate::{
-    CacheStore, Capabilities, Claim, ClaimOptions, Clock, Entry, Fill, Lease, Moment, Result,
-    SetOptions, Version,
+    CacheStore, Capabilities, Claim, ClaimOptions, Clock, Entry, Error, ErrorKind, Fill, Lease,
+    Moment, Result, SetOptions, Version,
 };
 
 /// The simplest store that keeps every promise: one map behind one lock.
@@ -143,6 +143,10 @@ impl<V: Clone + Send + Sync + 'static> CacheStore for ModelStore<V> {
     async fn remove_prefix(&self, prefix: &str) -> Result<()> {
         self.state().slots.retain(|key, _| !key.starts_with(prefix));
         Ok(())
+    }
+
+    async fn remove_tagged(&self, _tags: &[&str]) -> Result<()> {
+        Err(Error::with_cause(ErrorKind::Unsupported, "remove_tagged"))
     }
 
     async fn clear(&self) -> Result<()> {

@@ -131,7 +131,7 @@ impl<N, F> fmt::Debug for TieredBuilder<N, F> {
 
 impl<N: CacheStore, F: CacheStore<Value = N::Value>> Side for Inner<N, F> {
     fn forget<'a>(&'a self, change: &'a Change) -> BoxFuture<'a, Result<()>> {
-        remove_from(&self.near, change).boxed()
+        self.forget_near(change).boxed()
     }
 
     fn forget_all(&self) -> BoxFuture<'_, Result<()>> {
@@ -142,7 +142,7 @@ impl<N: CacheStore, F: CacheStore<Value = N::Value>> Side for Inner<N, F> {
         async {
             remove_from(&self.far, change).await?;
             // Reads may have copied the old value until now.
-            remove_from(&self.near, change).await
+            self.forget_near(change).await
         }
         .boxed()
     }

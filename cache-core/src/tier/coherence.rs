@@ -20,12 +20,13 @@ const LIMIT: Duration = Duration::from_secs(5);
 /// How long the far store may take to look through all its keys.
 const SWEEP: Duration = Duration::from_secs(600);
 
-/// What has changed, in the spelling of the tiers' keys.
+/// What has changed: keys in the spelling of the tiers, or tags.
 ///
 /// ```
 /// use cache_core::Change;
 ///
 /// assert_eq!(Change::key("user:7"), Change::Keys(vec!["user:7".into()]));
+/// assert_eq!(Change::tag("org:7"), Change::tags(["org:7"]));
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -34,6 +35,8 @@ pub enum Change {
     Keys(Vec<SmolStr>),
     /// All keys that begin with this.
     Prefix(SmolStr),
+    /// All entries that have one of these tags.
+    Tags(Vec<SmolStr>),
     /// Everything.
     Clear,
 }
@@ -48,6 +51,25 @@ impl Change {
     /// The change of several keys.
     pub fn keys<'a>(keys: impl IntoIterator<Item = &'a str>) -> Self {
         Self::Keys(keys.into_iter().map(SmolStr::new).collect())
+    }
+
+    /// The change of all that has this tag.
+    #[must_use]
+    pub fn tag(tag: &str) -> Self {
+        Self::Tags(vec![tag.into()])
+    }
+
+    /// The change of all that has one of these tags.
+    pub fn tags<'a>(tags: impl IntoIterator<Item = &'a str>) -> Self {
+        Self::Tags(tags.into_iter().map(SmolStr::new).collect())
+    }
+
+    /// How many keys or tags it names; a prefix, or everything, is one.
+    pub(crate) fn count(&self) -> usize {
+        match self {
+            Self::Keys(names) | Self::Tags(names) => names.len(),
+            Self::Prefix(_) | Self::Clear => 1,
+        }
     }
 }
 
@@ -160,8 +182,7 @@ impl NearTier {
         let Some(side) = self.0.upgrade() else {
             return Ok(());
         };
-        let dropped = if let Change::Keys(keys) = change { keys.len() } else { 1 };
-        Counters::add(&side.counters().dropped_by_others, dropped);
+        Counters::add(&side.counters().dropped_by_others, change.count());
         let forgotten = bounded(side.forget(change)).await;
         if forgotten.is_err() {
             side.close();
@@ -203,7 +224,10 @@ impl NearTier {
     ///
     /// Those of the far store.
     pub async fn remove_far(&self, change: &Change) -> Result<()> {
-        let limit = if let Change::Keys(_) = change { LIMIT } else { SWEEP };
+        let limit = match change {
+            Change::Keys(_) | Change::Tags(_) => LIMIT,
+            Change::Prefix(_) | Change::Clear => SWEEP,
+        };
         match self.0.upgrade() {
             Some(side) => within(limit, side.remove_far(change)).await,
             None => Ok(()),

@@ -41,3 +41,23 @@ impl Gate {
         self.now().since(began)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_open_until_its_limit() {
+        let second = Duration::from_secs(1);
+        let (clock, hands) = Clock::manual();
+        let gate = Gate::open(clock);
+        assert!(gate.is_open(), "nobody has closed it");
+        gate.close();
+        assert!(!gate.is_open());
+        gate.open_until(gate.now().plus(second));
+        hands.advance(second - Duration::from_millis(10));
+        assert!(gate.is_open());
+        hands.advance(Duration::from_millis(10));
+        assert!(!gate.is_open());
+    }
+}

@@ -222,6 +222,10 @@ impl<N: CacheStore, F: CacheStore<Value = N::Value>> CacheStore for Tiered<N, F>
         self.0.remove_all(&Change::Prefix(prefix.into())).await
     }
 
+    async fn remove_tagged(&self, tags: &[&str]) -> Result<()> {
+        self.0.remove_all(&Change::tags(tags.iter().copied())).await
+    }
+
     async fn clear(&self) -> Result<()> {
         self.0.remove_all(&Change::Clear).await
     }

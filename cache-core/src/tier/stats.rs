@@ -87,7 +87,7 @@ pub struct TierSnapshot {
     pub refused_copies: u64,
     /// Near copies that were dropped because a later read of the far store brought another value.
     pub dropped_copies: u64,
-    /// Keys and prefixes that were dropped from the near tier for others' changes.
+    /// Keys, prefixes and tags that were dropped from the near tier for others' changes.
     pub dropped_by_others: u64,
     /// How often the near tier was emptied, for each reason in the order of [`Resync::ALL`].
     pub resyncs: [u64; Resync::ALL.len()],

@@ -107,15 +107,20 @@ impl<N: CacheStore, F: CacheStore<Value = N::Value>> Inner<N, F> {
         removed.and(forgotten)
     }
 
-    /// Removes a prefix, or everything.
+    /// Removes a prefix, or everything, or what has a tag.
     pub(super) async fn remove_all(&self, change: &Change) -> Result<()> {
         let prefixes = self.near.capabilities().prefix && self.far.capabilities().prefix;
-        if matches!(change, Change::Prefix(_)) && !prefixes {
-            return Err(Error::with_cause(ErrorKind::Unsupported, "remove_prefix"));
+        let refused = match change {
+            Change::Prefix(_) if !prefixes => Some("remove_prefix"),
+            Change::Tags(_) if !self.far.capabilities().tags => Some("remove_tagged"),
+            _ => None,
+        };
+        if let Some(refused) = refused {
+            return Err(Error::with_cause(ErrorKind::Unsupported, refused));
         }
         let unfinished = Unfinished::new(self, change.clone());
         let removed = remove_from(&self.far, change).await;
-        let forgotten = remove_from(&self.near, change).await;
+        let forgotten = self.forget_near(change).await;
         unfinished.ended(&removed);
         removed.and(forgotten)
     }
@@ -171,6 +176,19 @@ impl<N: CacheStore, F: CacheStore<Value = N::Value>> Inner<N, F> {
         }
     }
 
+    /// Drops from the near store what has changed in the far one.
+    pub(super) async fn forget_near(&self, change: &Change) -> Result<()> {
+        match change {
+            // Which copies are of entries with these tags, nobody knows.
+            Change::Tags(tags) if !tags.is_empty() && self.far.capabilities().tags => {
+                self.near.clear().await
+            }
+            // It is about marks that are on the same bus.
+            Change::Tags(_) => Ok(()),
+            change => remove_from(&self.near, change).await,
+        }
+    }
+
     pub(super) fn announce(&self, change: Change) {
         if let Some(announcer) = self.keeper.get().and_then(|keeper| keeper.announcer.as_ref()) {
             announcer.changed(change);
@@ -192,7 +210,7 @@ fn versioned(options: SetOptions) -> SetOptions {
     }
 }
 
-/// Removes a change's keys from a store.
+/// Removes what has changed from a store.
 pub(super) async fn remove_from<S: CacheStore>(store: &S, change: &Change) -> Result<()> {
     match change {
         Change::Keys(keys) => {
@@ -200,6 +218,10 @@ pub(super) async fn remove_from<S: CacheStore>(store: &S, change: &Change) -> Re
             store.remove_many(&keys).await
         }
         Change::Prefix(prefix) => store.remove_prefix(prefix).await,
+        Change::Tags(tags) => {
+            let tags: Vec<_> = tags.iter().map(SmolStr::as_str).collect();
+            store.remove_tagged(&tags).await
+        }
         Change::Clear => store.clear().await,
     }
 }
@@ -259,7 +281,7 @@ impl<N: CacheStore, F: CacheStore<Value = N::Value>> Drop for Unfinished<'_, N, 
             return;
         };
         // A store in memory does it at once; any other one keeps its copy until it ends.
-        let _ = remove_from(&self.tiers.near, &change).now_or_never();
+        let _ = self.tiers.forget_near(&change).now_or_never();
         match self.how {
             How::Change => self.tiers.announce_unsettled(change),
             How::Fill { replaces: true } => self.tiers.announce(change),

@@ -1,5 +1,7 @@
 //! What a node says about who serves which slot.
 
+use std::collections::{HashMap, HashSet};
+
 use redis::Value;
 
 use super::slot::SLOTS;
@@ -7,6 +9,9 @@ use crate::settings::Address;
 
 /// No node.
 pub(super) const NOBODY: u16 = u16::MAX;
+
+/// More primaries, or replicas, than any cluster has: each primary gets connections.
+const NODES: usize = 2048;
 
 /// The answer to `CLUSTER SLOTS`.
 #[derive(Debug)]
@@ -23,6 +28,9 @@ impl Layout {
         let Value::Array(ranges) = answer else {
             return None;
         };
+        let mut numbers = HashMap::new();
+        let mut seen = HashSet::new();
+        let mut left = usize::from(SLOTS);
         let mut layout = Self {
             owners: vec![NOBODY; usize::from(SLOTS)].into(),
             primaries: Vec::new(),
@@ -35,24 +43,28 @@ impl Layout {
             let [Value::Int(first), Value::Int(last), primary, replicas @ ..] = &range[..] else {
                 return None;
             };
-            let slots = usize::try_from(*first).ok()?..=usize::try_from(*last).ok()?;
+            let (first, last) = (usize::try_from(*first).ok()?, usize::try_from(*last).ok()?);
+            // Of ranges that overlap nobody knows which one is right, and there is no end to them.
+            let count = last.checked_sub(first)?.checked_add(1)?;
+            left = left.checked_sub(count)?;
+            let slots = first..=last;
             // One without an address is failing: its slots are nobody's until somebody takes them over.
             if let Some(primary) = node(primary, asked) {
-                let number = layout.number(primary)?;
+                let next = layout.primaries.len();
+                let number = *numbers.entry(primary.clone()).or_insert(next);
+                if number == next {
+                    layout.primaries.push(primary);
+                }
+                let number = u16::try_from(number).ok().filter(|_| number < NODES)?;
                 layout.owners.get_mut(slots)?.fill(number);
             }
-            layout.replicas.extend(replicas.iter().filter_map(|replica| node(replica, asked)));
+            for replica in replicas.iter().filter_map(|replica| node(replica, asked)) {
+                if layout.replicas.len() < NODES && seen.insert(replica.clone()) {
+                    layout.replicas.push(replica);
+                }
+            }
         }
         (!layout.primaries.is_empty()).then_some(layout)
-    }
-
-    fn number(&mut self, primary: Address) -> Option<u16> {
-        let known = self.primaries.iter().position(|one| *one == primary);
-        let number = known.unwrap_or_else(|| {
-            self.primaries.push(primary);
-            self.primaries.len() - 1
-        });
-        u16::try_from(number).ok().filter(|number| *number < SLOTS)
     }
 }
 
@@ -90,7 +102,8 @@ fn address(host: &str, port: u16, asked: &Address) -> Option<Address> {
 pub(super) fn redirection(details: &str, asked: &Address) -> Option<Address> {
     let (_, to) = details.split_once(' ')?;
     let (host, port) = to.split_ascii_whitespace().next()?.rsplit_once(':')?;
-    address(host, port.parse().ok()?, asked)
+    let port = port.parse().ok().filter(|port| *port != 0)?;
+    address(host, port, asked)
 }
 
 #[cfg(test)]
@@ -148,9 +161,35 @@ mod tests {
             Value::Array(vec![range(-1, 5, &[(text("a"), 1)])]),
             Value::Array(vec![range(0, 5, &[(text("?"), 1)])]),
             Value::Array(vec![range(0, 5, &[(text("a"), 70000)])]),
+            Value::Array(vec![range(5, 0, &[(text("a"), 1)])]),
+            Value::Array(vec![range(0, i64::MAX, &[(text("a"), 1)])]),
         ] {
             assert!(Layout::read(&answer, &tcp("a", 1)).is_none(), "{answer:?}");
         }
+    }
+
+    #[test]
+    fn ranges_that_overlap_are_no_layout_however_many_there_are() {
+        let whole = || range(0, 16383, &[(text("a"), 1)]);
+        assert!(Layout::read(&Value::Array(vec![whole()]), &tcp("a", 1)).is_some());
+        let many = Value::Array((0..100_000).map(|_| whole()).collect());
+        assert!(Layout::read(&many, &tcp("a", 1)).is_none());
+    }
+
+    #[test]
+    fn a_cluster_of_more_nodes_than_there_can_be_is_not_connected_to() {
+        let answer = |primaries: i64| {
+            let one = |slot| range(slot, slot, &[(text("a"), 1 + slot % primaries)]);
+            Value::Array((0..16384).map(one).collect())
+        };
+        let layout = Layout::read(&answer(2048), &tcp("a", 1)).expect("a large one");
+        assert_eq!(layout.primaries.len(), 2048);
+        assert_eq!([layout.owners[2047], layout.owners[2048]], [2047, 0]);
+        assert!(Layout::read(&answer(2049), &tcp("a", 1)).is_none());
+        let replicas: Vec<_> = (1..=60_000).map(|port| (text("x"), port)).collect();
+        let many = Value::Array(vec![range(0, 5, &[&[(text("a"), 1)], &replicas[..]].concat())]);
+        let layout = Layout::read(&many, &tcp("a", 1)).expect("well formed");
+        assert_eq!(layout.replicas.len(), 2048, "of them few are asked");
     }
 
     #[test]
@@ -159,7 +198,8 @@ mod tests {
         assert_eq!(redirection("3999 127.0.0.1:6381", &asked), Some(tcp("127.0.0.1", 6381)));
         assert_eq!(redirection("3999 ::1:6381", &asked), Some(tcp("::1", 6381)));
         assert_eq!(redirection("3999 :6381", &asked), Some(tcp("here", 6381)));
-        for malformed in ["", "3999", "3999 a", "3999 a:b", "3999 ?:1"] {
+        for malformed in ["", "3999", "3999 a", "3999 a:b", "3999 ?:1", "3999 a:0", "3999 a:65536"]
+        {
             assert_eq!(redirection(malformed, &asked), None, "{malformed}");
         }
     }

@@ -171,9 +171,14 @@ impl Link {
     /// A key of nobody's; in a cluster, one in a slot of this node, if there is any. (A service's name with
     /// a hash tag has all its keys in one slot.)
     fn key_to_probe(&self) -> String {
-        let key = || format!("{}probe-{:016x}", self.settings.prefix, fastrand::u64(..));
-        let names = if self.place.is_in_cluster() { NAMES } else { 1 };
-        (0..names).map(|_| key()).find(|key| self.place.serves(key)).unwrap_or_else(key)
+        let stem = format!("{}probe-", self.settings.prefix);
+        self.key_here(&stem, NAMES).unwrap_or(stem)
+    }
+
+    /// A key of nobody's that begins with `stem`; in a cluster, one in a slot of this node, if one is found among so many.
+    pub(crate) fn key_here(&self, stem: &str, names: usize) -> Option<String> {
+        let key = |_| format!("{stem}{:016x}", fastrand::u64(..));
+        (0..names).map(key).find(|key| self.place.serves(key))
     }
 
     /// Whether this is only about where a slot is, of which permissions don't depend.

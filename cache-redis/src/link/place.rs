@@ -64,7 +64,7 @@ impl Place {
     }
 
     /// Something is not as the map of the cluster says.
-    pub(super) fn doubt(&self) {
+    pub(crate) fn doubt(&self) {
         match self {
             Self::Server(_) => {}
             #[cfg(feature = "sentinel")]

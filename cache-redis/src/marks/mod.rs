@@ -53,25 +53,30 @@ const TOGETHER: usize = 500;
 #[derive(Clone)]
 pub struct RedisMarks {
     store: RedisStore,
+    /// What all of these keys begin with.
+    own: SmolStr,
     /// The key of the log of invalidations.
     log: SmolStr,
     /// What the key of a mark begins with.
     prefix: SmolStr,
 }
 
+/// What the keys of a service's marks begin with, and the key of their log.
+pub(crate) fn own_and_log(service: &str) -> (SmolStr, SmolStr) {
+    // A lone `%` is in no key and no namespace, which escape it, and what is within the braces puts
+    // all of them into one slot of a cluster.
+    let own = format_smolstr!("{service}%{{t:{service}}}");
+    let log = format_smolstr!("{own}log");
+    (own, log)
+}
+
 impl RedisMarks {
     /// The marks of the service of `store`, by the connections of that store.
     #[must_use]
     pub fn new(store: &RedisStore) -> Self {
-        let service = &store.0.settings.prefix;
-        // A lone `%` is in no key and no namespace, which escape it, and what is within the braces puts
-        // all of them into one slot of a cluster.
-        let own = format_smolstr!("{service}%{{t:{service}}}");
-        Self {
-            store: store.clone(),
-            log: format_smolstr!("{own}log"),
-            prefix: format_smolstr!("{own}tag:"),
-        }
+        let (own, log) = own_and_log(&store.0.settings.prefix);
+        let prefix = format_smolstr!("{own}tag:");
+        Self { store: store.clone(), own, log, prefix }
     }
 
     fn keys(&self, tags: &[&str]) -> Vec<SmolStr> {
@@ -192,6 +197,11 @@ impl Marks for RedisMarks {
             result = result.and(self.invalidate_together(tags).await);
         }
         result
+    }
+
+    /// Without a log all that is not marked now counts as invalidated now, and a lost mark is an invalid one.
+    async fn invalidate_all(&self) -> Result<()> {
+        self.store.0.remove_full_prefix(self.own.clone()).await
     }
 }
 

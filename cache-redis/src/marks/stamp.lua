@@ -8,7 +8,8 @@ end
 local marks = redis.call('MGET', unpack(KEYS, 2))
 local stamps, made = {}, {}
 for i = 1, #KEYS - 1 do
-  local mark = tonumber(marks[i] or nil)
+  -- Readers take anything else than such a number for a lost mark.
+  local mark = marks[i] and #marks[i] < 17 and string.match(marks[i], '^%d+$') and tonumber(marks[i])
   if not mark then
     mark = tonumber(redis.call('ZSCORE', log, ARGV[3 + i]) or nil) or cut
     made[i] = true

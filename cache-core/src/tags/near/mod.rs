@@ -21,7 +21,9 @@ use crate::{Change, Clock, Coherence, ErrorKind, Keeper, Moment, NearTier, Resul
 /// is known that no invalidation was missed, and is made only if the tag was not invalidated since it was asked for. A mark
 /// that is not known here is asked for where it is kept; so what these copies lack costs time, and nothing else.
 ///
-/// Take a bus of its own for the marks: the one of the tiers says what happens to keys.
+/// The bus may be that of the tiers, which takes the tags for the marks' concern; with one of their own neither is
+/// bothered by what the other says. Two of these on one set of marks, in one process, need entries that are bytes in the
+/// far store: stamps in memory remember whose copies they have met.
 ///
 /// ```
 /// use cache_core::{
@@ -134,9 +136,17 @@ impl<M: Marks> Inner<M> {
         }
     }
 
-    fn announce(&self, tags: &[&str], settled: bool) {
+    fn forget(&self, change: &Change) {
+        match change {
+            Change::Tags(tags) => self.copies.forget(tags.iter().map(SmolStr::as_str)),
+            Change::Clear => self.copies.forget_all(),
+            // It is about tiers that are on the same bus.
+            Change::Keys(_) | Change::Prefix(_) => {}
+        }
+    }
+
+    fn announce(&self, change: Change, settled: bool) {
         if let Some(announcer) = self.keeper.get().and_then(|keeper| keeper.announcer.as_ref()) {
-            let change = Change::keys(tags.iter().copied());
             if settled { announcer.changed(change) } else { announcer.unsettled(change) }
         }
     }
@@ -195,15 +205,16 @@ impl<M: Marks> Marks for NearMarks<M> {
         if tags.is_empty() {
             return Ok(());
         }
-        let mut unfinished = Unfinished { inner: &self.0, tags, settled: Some(false) };
+        let unfinished = Unfinished::new(&self.0, Change::tags(tags.iter().copied()));
         let invalidated = self.0.far.invalidate(tags).await;
-        unfinished.settled = match &invalidated {
-            Ok(()) => Some(true),
-            Err(error) if error.kind() == ErrorKind::Unavailable => Some(false),
-            // It was refused, so nothing has changed.
-            Err(_) => None,
-        };
-        drop(unfinished);
+        unfinished.ended(&invalidated);
+        invalidated
+    }
+
+    async fn invalidate_all(&self) -> Result<()> {
+        let unfinished = Unfinished::new(&self.0, Change::Clear);
+        let invalidated = self.0.far.invalidate_all().await;
+        unfinished.ended(&invalidated);
         invalidated
     }
 }
@@ -211,27 +222,41 @@ impl<M: Marks> Marks for NearMarks<M> {
 /// An invalidation on its way. If it is dropped, nobody knows whether it has been made.
 struct Unfinished<'a, M: Marks> {
     inner: &'a Inner<M>,
-    tags: &'a [&'a str],
+    change: Option<Change>,
     /// Whether it was made; `None` if it was not.
     settled: Option<bool>,
 }
 
+impl<'a, M: Marks> Unfinished<'a, M> {
+    fn new(inner: &'a Inner<M>, change: Change) -> Self {
+        Self { inner, change: Some(change), settled: Some(false) }
+    }
+
+    fn ended(mut self, invalidated: &Result<()>) {
+        self.settled = match invalidated {
+            Ok(()) => Some(true),
+            Err(error) if error.kind() == ErrorKind::Unavailable => Some(false),
+            // It was refused, so nothing has changed.
+            Err(_) => None,
+        };
+    }
+}
+
 impl<M: Marks> Drop for Unfinished<'_, M> {
     fn drop(&mut self) {
-        self.inner.copies.forget(self.tags.iter().copied());
+        let Some(change) = self.change.take() else {
+            return;
+        };
+        self.inner.forget(&change);
         if let Some(settled) = self.settled {
-            self.inner.announce(self.tags, settled);
+            self.inner.announce(change, settled);
         }
     }
 }
 
 impl<M: Marks> Side for Inner<M> {
     fn forget<'a>(&'a self, change: &'a Change) -> BoxFuture<'a, Result<()>> {
-        match change {
-            Change::Keys(tags) => self.copies.forget(tags.iter().map(SmolStr::as_str)),
-            // Nobody says this of tags.
-            _ => self.copies.forget_all(),
-        }
+        self.forget(change);
         async { Ok(()) }.boxed()
     }
 
@@ -242,12 +267,17 @@ impl<M: Marks> Side for Inner<M> {
 
     fn remove_far<'a>(&'a self, change: &'a Change) -> BoxFuture<'a, Result<()>> {
         async move {
-            if let Change::Keys(tags) = change {
-                let tags: Vec<&str> = tags.iter().map(SmolStr::as_str).collect();
-                self.far.invalidate(&tags).await?;
-                // Reads may have copied the old mark until now.
-                self.copies.forget(tags.into_iter());
+            match change {
+                Change::Tags(tags) => {
+                    let tags: Vec<&str> = tags.iter().map(SmolStr::as_str).collect();
+                    self.far.invalidate(&tags).await?;
+                }
+                // There were too many to know which.
+                Change::Clear => self.far.invalidate_all().await?,
+                Change::Keys(_) | Change::Prefix(_) => {}
             }
+            // Reads may have copied an old mark until now.
+            self.forget(change);
             Ok(())
         }
         .boxed()

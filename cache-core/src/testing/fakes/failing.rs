@@ -192,6 +192,10 @@ impl<S: CacheStore> CacheStore for FailingStore<S> {
         self.one(Operation::RemovePrefix, self.inner.remove_prefix(prefix)).await
     }
 
+    async fn remove_tagged(&self, tags: &[&str]) -> Result<()> {
+        self.one(Operation::RemoveTagged, self.inner.remove_tagged(tags)).await
+    }
+
     async fn clear(&self) -> Result<()> {
         self.one(Operation::Clear, self.inner.clear()).await
     }

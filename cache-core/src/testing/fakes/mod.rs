@@ -31,6 +31,7 @@ pub enum Operation {
     SetMany,
     RemoveMany,
     RemovePrefix,
+    RemoveTagged,
     Clear,
     Claim,
     Fill,
@@ -45,7 +46,7 @@ impl Operation {
     ///
     /// assert!(Operation::ALL.contains(&Operation::Claim));
     /// ```
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Get,
         Self::Set,
         Self::Remove,
@@ -53,6 +54,7 @@ impl Operation {
         Self::SetMany,
         Self::RemoveMany,
         Self::RemovePrefix,
+        Self::RemoveTagged,
         Self::Clear,
         Self::Claim,
         Self::Fill,

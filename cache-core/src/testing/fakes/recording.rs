@@ -55,7 +55,8 @@ impl Call {
         self.operation
     }
 
-    /// The keys that it was asked for; for `remove_prefix`, the prefix; for `clear`, none.
+    /// The keys that it was asked for; for `remove_prefix`, the prefix; for `remove_tagged`,
+    /// the tags; for `clear`, none.
     #[must_use]
     pub fn keys(&self) -> &[String] {
         &self.keys
@@ -154,6 +155,11 @@ impl<S: CacheStore> CacheStore for RecordingStore<S> {
     async fn remove_prefix(&self, prefix: &str) -> Result<()> {
         self.write(Operation::RemovePrefix, &[prefix]);
         self.inner.remove_prefix(prefix).await
+    }
+
+    async fn remove_tagged(&self, tags: &[&str]) -> Result<()> {
+        self.write(Operation::RemoveTagged, tags);
+        self.inner.remove_tagged(tags).await
     }
 
     async fn clear(&self) -> Result<()> {

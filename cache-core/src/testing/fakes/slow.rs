@@ -204,6 +204,10 @@ impl<S: CacheStore> CacheStore for SlowStore<S> {
         self.slowly(Operation::RemovePrefix, self.inner.remove_prefix(prefix)).await
     }
 
+    async fn remove_tagged(&self, tags: &[&str]) -> Result<()> {
+        self.slowly(Operation::RemoveTagged, self.inner.remove_tagged(tags)).await
+    }
+
     async fn clear(&self) -> Result<()> {
         self.slowly(Operation::Clear, self.inner.clear()).await
     }
