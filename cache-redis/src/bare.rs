@@ -14,7 +14,7 @@ use crate::slot::Ends;
 
 impl Inner {
     pub(crate) async fn get_bare(&self, key: &str) -> Result<Option<Entry<Bytes>>> {
-        let full = [self.full(key)];
+        let full = self.full_of(std::iter::once(key));
         let read = |route: &Route<'_>, answer, _| self.bare_entry(route, answer);
         let entries = self.spread(&full, &Batch::BareGet, read).await;
         entries.into_iter().next().unwrap_or_else(|| Err(unexpected()))

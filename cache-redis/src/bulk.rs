@@ -3,16 +3,17 @@
 
 mod send;
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use cache_core::{Entry, Result, SetOptions};
 use futures_util::future::join_all;
 use redis::Value;
-use smol_str::SmolStr;
 
 use crate::error::unexpected;
 use crate::inner::Inner;
+use crate::keys::Keys;
 use crate::link::{Pending, is_redirection};
 use crate::ops::in_time;
 use crate::route::Route;
@@ -37,6 +38,8 @@ pub(crate) struct Write<'a> {
     key: &'a str,
     value: Option<Bytes>,
     options: SetOptions,
+    /// The pending removal that is to spare it once it has been made.
+    removal: Option<u64>,
 }
 
 /// The keys that go by one connection, by their places.
@@ -46,15 +49,15 @@ struct Part<'a> {
 }
 
 /// What came of some places: an answer for each, and the server's time of them.
-struct Answered {
-    places: Vec<usize>,
+struct Answered<'p> {
+    places: &'p [usize],
     answers: Result<Vec<Value>>,
     now: u64,
 }
 
 impl Inner {
     pub(crate) async fn get_many(&self, keys: &[&str]) -> Vec<Result<Option<Entry<Bytes>>>> {
-        let full = self.full_of(keys);
+        let full = self.full_of(keys.iter().copied());
         if self.settings.bare {
             let read = |route: &Route<'_>, answer, _| self.bare_entry(route, answer);
             return self.spread(&full, &Batch::BareGet, read).await;
@@ -72,11 +75,18 @@ impl Inner {
         for (place, (key, value, options)) in entries.into_iter().enumerate() {
             let valid = self.check(value.as_ref(), &options);
             if valid.is_ok() {
-                writes.push(Write { place, key, value, options });
+                writes.push(Write { place, key, value, options, removal: None });
             }
             results.push(valid);
         }
-        let full: Vec<SmolStr> = writes.iter().map(|write| self.full(write.key)).collect();
+        let full = self.full_of(writes.iter().map(|write| write.key));
+        for (write, full) in writes.iter_mut().zip(full.iter()) {
+            let mut options = Cow::Borrowed(&write.options);
+            write.removal = self.spare(full, &mut options);
+            if let Cow::Owned(options) = options {
+                write.options = options;
+            }
+        }
         let written = if self.settings.bare {
             let written = |route: &Route<'_>, answer, _| route.accepted(answer).map(drop);
             self.spread(&full, &Batch::BareSet(&writes), written).await
@@ -84,45 +94,61 @@ impl Inner {
             let written = |route: &Route<'_>, answer, _| route.accepted(answer).and_then(in_time);
             self.spread(&full, &Batch::Set(&writes), written).await
         };
-        for ((write, full), written) in writes.iter().zip(full).zip(written) {
+        for ((write, full), written) in writes.iter().zip(full.iter()).zip(written) {
+            if written.is_ok() {
+                self.spare_made(write.removal, &write.options);
+            }
             // It may have been written: nobody is to find it, nor what it was to replace.
-            results[write.place] = self.keep_if_unsent(written, || Pending::Remove(full));
+            results[write.place] = self.keep_if_unsent(written, || Pending::Remove(full.into()));
         }
         results
     }
 
     pub(crate) async fn remove(&self, keys: &[&str]) -> Result<()> {
-        self.remove_full(self.full_of(keys)).await
+        self.remove_full(&self.full_of(keys.iter().copied())).await
     }
 
     /// Removes keys as the server knows them.
-    pub(crate) async fn remove_full(&self, full: Vec<SmolStr>) -> Result<()> {
+    pub(crate) async fn remove_full(&self, full: &Keys) -> Result<()> {
+        full.iter().for_each(|key| self.backlog.spare_none(key));
         let removed = |route: &Route<'_>, answer, _| route.accepted(answer).map(drop);
-        let removed = self.spread(&full, &Batch::Remove, removed).await;
+        let removed = self.spread(full, &Batch::Remove, removed).await;
         let mut result = Ok(());
-        for (full, removed) in full.into_iter().zip(removed) {
-            result = result.and(self.keep_if_unsent(removed, || Pending::Remove(full)));
+        for (full, removed) in full.iter().zip(removed) {
+            result = result.and(self.keep_if_unsent(removed, || Pending::Remove(full.into())));
         }
         result
     }
 
-    fn full_of(&self, keys: &[&str]) -> Vec<SmolStr> {
-        keys.iter().map(|key| self.full(key)).collect()
+    /// The keys as the server knows them.
+    pub(crate) fn full_of<'k>(&self, keys: impl Iterator<Item = &'k str> + Clone) -> Keys {
+        let prefix = &*self.settings.prefix;
+        let (count, bytes) =
+            keys.clone().fold((0, 0), |(n, bytes), key| (n + 1, bytes + prefix.len() + key.len()));
+        let mut full = Keys::with_capacity(count, bytes);
+        keys.for_each(|key| full.push(prefix, key));
+        full
     }
 
     /// Does something with many keys, where each of them is, and once more where a cluster redirects it to.
     /// `finish` makes a result of each answer. The results are in the order of the keys.
     pub(crate) async fn spread<T>(
         &self,
-        full: &[SmolStr],
+        full: &Keys,
         batch: &Batch<'_>,
         finish: impl Fn(&Route<'_>, Value, u64) -> Result<T>,
     ) -> Vec<Result<T>> {
         let mut results: Vec<Option<Result<T>>> = (0..full.len()).map(|_| None).collect();
-        let mut parts = Vec::new();
-        for (place, key) in full.iter().enumerate() {
-            if let Err(error) = self.add(&mut parts, place, key) {
-                results[place] = Some(Err(error));
+        let mut parts = match self.only_route() {
+            Some(Ok(route)) => vec![Part { route, places: (0..full.len()).collect() }],
+            Some(Err(error)) => return full.iter().map(|_| Err(error.clone())).collect(),
+            None => Vec::new(),
+        };
+        if parts.is_empty() {
+            for (place, key) in full.iter().enumerate() {
+                if let Err(error) = self.add(&mut parts, place, key) {
+                    results[place] = Some(Err(error));
+                }
             }
         }
         for redirected in [false, true] {
@@ -135,14 +161,14 @@ impl Inner {
                         Ok(answers) => answers,
                         Err(error) => {
                             places
-                                .into_iter()
-                                .for_each(|place| results[place] = Some(Err(error.clone())));
+                                .iter()
+                                .for_each(|place| results[*place] = Some(Err(error.clone())));
                             continue;
                         }
                     };
-                    for (place, answer) in places.into_iter().zip(answers) {
+                    for (&place, answer) in places.iter().zip(answers) {
                         let elsewhere = (!redirected && is_redirection(&answer))
-                            .then(|| self.redirected(&part.route, &full[place], &answer))
+                            .then(|| self.redirected(&part.route, full.at(place), &answer))
                             .flatten();
                         match elsewhere {
                             Some(Ok(route)) => {

@@ -4,18 +4,24 @@
 //! `MGET`: whatever has gathered while the one before was on its way. There is no timer, and nobody
 //! waits for others to come.
 
+mod batch;
+
+use std::collections::VecDeque;
+use std::future::poll_fn;
 use std::mem;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
 
 use cache_core::{Error, ErrorKind, Result};
-use redis::{Pipeline, Value};
-use tokio::sync::oneshot;
+use redis::{Cmd, Pipeline, Value};
 use tokio::time::Instant;
 
 use crate::error::unexpected;
 use crate::link::{Link, Live};
 use crate::route::Route;
+use crate::settings::Settings;
+use batch::{Batch, Waits};
 
 /// Up to so many reads are in flight one by one. In the table of the crate, one by one is as fast at 16 callers;
 /// at 32, together is.
@@ -32,17 +38,12 @@ pub(crate) struct Gather {
 
 #[derive(Default)]
 struct Waiting {
-    reads: Vec<Read>,
+    /// The oldest first. All but the last are full.
+    batches: VecDeque<Arc<Batch>>,
+    reads: usize,
     /// When the last batch was taken, or the task started: reads that wait have come since. So they
     /// need not look at the clock themselves.
     taken: Option<Instant>,
-}
-
-struct Read {
-    key: String,
-    /// The read has come then, or a little later.
-    since: Instant,
-    answer: oneshot::Sender<Result<Answer>>,
 }
 
 /// The bytes under a key, and the server's time at which they were read.
@@ -55,46 +56,39 @@ pub(crate) struct Answer {
 pub(crate) async fn read(route: &Route<'_>, key: String) -> Result<Answer> {
     let (link, live) = (&*route.link, &route.live);
     if let Some(_direct) = live.gather.direct(link.settings.largest_batch) {
-        let value = link.send(live, redis::cmd("GET").arg(key), link.deadline()).await?;
+        let mut command = Cmd::with_capacity(2, "GET".len() + key.len());
+        command.arg("GET").arg(key);
+        let value = link.send(live, &command, link.deadline()).await?;
         let now = live.clock.now();
         return Ok(Answer { value, now });
     }
-    let (answer, answered) = oneshot::channel();
-    if live.gather.join(key, answer, link.settings.max_in_flight)? {
+    let joined = |context: &mut Context<'_>| live.gather.join(&key, context, &link.settings);
+    let (answer, starts) = poll_fn(|context| Poll::Ready(joined(context))).await?;
+    if starts {
         tokio::spawn(send_gathered(Arc::clone(link), Arc::clone(live)));
     }
-    answered.await.unwrap_or_else(|_| {
-        Err(Error::with_cause(
-            ErrorKind::Unavailable,
-            "the runtime of the store has been shut down",
-        ))
-    })
+    // It is in the batch now.
+    drop(key);
+    answer.await
 }
 
 /// Sends what has gathered, batch by batch, until nothing has.
 async fn send_gathered(link: Arc<Link>, live: Arc<Live>) {
-    let mut task = Task { gather: &live.gather, ended: false };
-    while let Some(mut batch) = task.next(link.settings.largest_batch) {
-        batch.retain(|read| !read.answer.is_closed());
-        let Some(oldest) = batch.first() else {
+    let mut task = Task { gather: &live.gather, batch: None, ended: false };
+    while let Some(batch) = task.next() {
+        let deadline = batch.since() + link.settings.operation_timeout;
+        let keys = batch.keys();
+        if keys.is_empty() {
             continue;
-        };
-        let deadline = oldest.since + link.settings.operation_timeout;
-        let keys = batch.iter().map(|read| read.key.as_str());
-        match link.read_all(&live, keys, deadline).await {
-            Ok(answers) if answers.len() == batch.len() => {
-                let now = live.clock.now();
-                for (read, value) in batch.into_iter().zip(answers) {
-                    // Whoever has gone away does not need it.
-                    let _ = read.answer.send(Ok(Answer { value, now }));
-                }
-            }
-            Ok(_) => refuse(batch, &unexpected()),
+        }
+        match link.read_all(&live, keys.iter(), deadline).await {
+            Ok(answers) if answers.len() == keys.len() => batch.answer(answers, live.clock.now()),
+            Ok(_) => batch.refuse(&unexpected()),
             Err(error) => {
-                refuse(batch, &error);
+                batch.refuse(&error);
                 if error.is_transient() {
                     // The others have waited as long, and would have to wait once more.
-                    refuse(mem::take(&mut live.gather.lock().reads), &error);
+                    task.gather.refuse(&error);
                 }
             }
         }
@@ -108,18 +102,20 @@ impl Link {
     pub(crate) async fn read_all(
         &self,
         live: &Live,
-        keys: impl Iterator<Item = &str>,
+        keys: impl ExactSizeIterator<Item = &str> + Clone,
         deadline: Instant,
     ) -> Result<Vec<Value>> {
         if self.place.is_in_cluster() {
             // `MGET` takes keys of one slot only, and a thousand keys are in about a thousand slots.
-            let mut commands = Pipeline::with_capacity(keys.size_hint().0);
+            let mut commands = Pipeline::with_capacity(keys.len());
             for key in keys {
                 commands.cmd("GET").arg(key);
             }
             return self.send_all(live, &commands, deadline).await;
         }
-        let mut command = redis::cmd("MGET");
+        let bytes = keys.clone().fold("MGET".len(), |bytes, key| bytes + key.len());
+        let mut command = Cmd::with_capacity(1 + keys.len(), bytes);
+        command.arg("MGET");
         for key in keys {
             command.arg(key);
         }
@@ -128,12 +124,6 @@ impl Link {
             Value::Array(answers) => Ok(answers),
             _ => Err(unexpected()),
         }
-    }
-}
-
-fn refuse(reads: Vec<Read>, error: &Error) {
-    for read in reads {
-        let _ = read.answer.send(Err(error.clone()));
     }
 }
 
@@ -150,14 +140,9 @@ impl Gather {
     }
 
     /// Waits with the others; says whether a task has to be started.
-    fn join(
-        &self,
-        key: String,
-        answer: oneshot::Sender<Result<Answer>>,
-        most: usize,
-    ) -> Result<bool> {
+    fn join(&self, key: &str, context: &Context<'_>, settings: &Settings) -> Result<(Waits, bool)> {
         let mut waiting = self.lock();
-        if waiting.reads.len() >= most {
+        if waiting.reads >= settings.max_in_flight {
             return Err(Error::with_cause(
                 ErrorKind::Unavailable,
                 "too many operations are in flight",
@@ -168,9 +153,26 @@ impl Gather {
         if starts {
             waiting.taken = None;
         }
+        waiting.reads += 1;
+        if let Some(batch) = waiting.batches.back()
+            && let Some(waits) = Batch::join(batch, key, context, settings.largest_batch)
+        {
+            return Ok((waits, starts));
+        }
         let since = *waiting.taken.get_or_insert_with(Instant::now);
-        waiting.reads.push(Read { key, since, answer });
-        Ok(starts)
+        let (batch, waits) = Batch::begin(since, key, context);
+        waiting.batches.push_back(batch);
+        Ok((waits, starts))
+    }
+
+    /// Refuses all that wait.
+    fn refuse(&self, error: &Error) {
+        let batches = {
+            let mut waiting = self.lock();
+            waiting.reads = 0;
+            mem::take(&mut waiting.batches)
+        };
+        batches.iter().for_each(|batch| batch.refuse(error));
     }
 
     // A panic can't leave the reads half-changed: they are only moved.
@@ -190,33 +192,36 @@ impl Drop for Direct<'_> {
 /// The task that sends. When its runtime is shut down, nobody is left waiting.
 struct Task<'a> {
     gather: &'a Gather,
+    batch: Option<Arc<Batch>>,
     ended: bool,
 }
 
 impl Task<'_> {
     /// The oldest reads, or the end of the task.
-    fn next(&mut self, most: usize) -> Option<Vec<Read>> {
+    fn next(&mut self) -> Option<Arc<Batch>> {
         let mut waiting = self.gather.lock();
-        if waiting.reads.is_empty() {
+        self.batch = waiting.batches.pop_front();
+        let Some(batch) = &self.batch else {
             self.gather.gathering.store(false, Ordering::Relaxed);
             self.ended = true;
             return None;
-        }
+        };
         waiting.taken = Some(Instant::now());
-        if waiting.reads.len() <= most {
-            return Some(mem::take(&mut waiting.reads));
-        }
-        let later = waiting.reads.split_off(most);
-        Some(mem::replace(&mut waiting.reads, later))
+        waiting.reads -= batch.len();
+        Some(Arc::clone(batch))
     }
 }
 
 impl Drop for Task<'_> {
     fn drop(&mut self) {
         if !self.ended {
-            let mut waiting = self.gather.lock();
-            waiting.reads.clear();
+            let error = Error::with_cause(
+                ErrorKind::Unavailable,
+                "the runtime of the store has been shut down",
+            );
             self.gather.gathering.store(false, Ordering::Relaxed);
+            self.gather.refuse(&error);
+            self.batch.iter().for_each(|batch| batch.refuse(&error));
         }
     }
 }

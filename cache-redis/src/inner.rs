@@ -12,6 +12,7 @@ use tokio::task::AbortHandle;
 
 #[cfg(feature = "cluster")]
 use crate::cluster::Cluster;
+use crate::keys::Keys;
 use crate::link::{Backlog, Link, Pending, Place, Shared};
 use crate::prefix::{self, Removal};
 use crate::scripts::Scripts;
@@ -164,6 +165,7 @@ impl Inner {
 
     /// Removes all keys that begin with this, as the server knows them.
     pub(crate) async fn remove_full_prefix(&self, full: SmolStr) -> Result<()> {
+        self.backlog.spare_none_of(&full);
         let removed = self.remove_prefix_now(&full).await;
         self.keep_if_unsent(removed, || Pending::RemovePrefix(full))
     }
@@ -177,8 +179,9 @@ impl Inner {
             .map(|link| async { prefix::remove(link, &*link.live()?, full, Removal::OfAll).await });
         let removed: Result<Vec<_>> = join_all(removals).await.into_iter().collect();
         // Keys that have moved while their slots were being moved.
-        let moved: Vec<SmolStr> = removed?.into_iter().flatten().map(SmolStr::from).collect();
-        if moved.is_empty() { Ok(()) } else { self.remove_full(moved).await }
+        let mut moved = Keys::default();
+        removed?.iter().flatten().for_each(|key| moved.push("", key));
+        if moved.is_empty() { Ok(()) } else { self.remove_full(&moved).await }
     }
 
     /// The key as the server knows it.

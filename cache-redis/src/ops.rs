@@ -1,5 +1,6 @@
 //! The operations on one key. Each is one round trip, and a second one where a cluster redirects it.
 
+use std::borrow::Cow;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -86,12 +87,37 @@ impl Inner {
         let sent = if self.settings.bare {
             self.set_bare(&full, value.as_ref(), options).await
         } else {
-            let value = value.as_ref();
-            let set = |live: &Live| self.scripts.set(&full, value, options, self.not_after(live));
-            self.run(&full, set).await.and_then(in_time)
+            let (value, mut options) = (value.as_ref(), Cow::Borrowed(options));
+            let removal = self.spare(&full, &mut options);
+            let set = |live: &Live| self.scripts.set(&full, value, &options, self.not_after(live));
+            let set = self.run(&full, set).await.and_then(in_time);
+            set.inspect(|()| self.spare_made(removal, &options))
         };
         // It may have been written: nobody is to find it, nor what it was to replace.
         self.keep_if_unsent(sent, || Pending::Remove(full))
+    }
+
+    /// Before a write: has the removal that is pending for its key spare it. Returns the number of that removal if it can
+    /// do so only once the write has been made.
+    ///
+    /// A version of its own is one that nobody has, so it spares nothing that is there already. One that is given may
+    /// be that of what is to be removed.
+    pub(crate) fn spare(&self, full: &str, options: &mut Cow<'_, SetOptions>) -> Option<u64> {
+        let removal = self.backlog.removal_of(full).filter(|_| !self.settings.bare)?;
+        if options.version().is_some() {
+            return Some(removal);
+        }
+        let version = slot::new_version();
+        self.backlog.spare(removal, version);
+        *options = Cow::Owned(options.as_ref().clone().with_version(version));
+        None
+    }
+
+    /// After a write: the same for what was returned then.
+    pub(crate) fn spare_made(&self, removal: Option<u64>, options: &SetOptions) {
+        if let (Some(removal), Some(version)) = (removal, options.version()) {
+            self.backlog.spare(removal, slot::kept(version));
+        }
     }
 
     /// The server's time after which a write has been given up. A server that was only slow must not do it

@@ -29,27 +29,26 @@ pub(crate) async fn remove(
     forget_log(link, live, prefix).await?;
     let pattern = format!("{}*", escaped(prefix));
     let mut moved = Vec::new();
-    let mut cursor = Value::Int(0);
+    let mut cursor = b"0".to_vec();
     loop {
         let mut scan = redis::cmd("SCAN");
-        match &cursor {
-            Value::BulkString(cursor) => scan.arg(&cursor[..]),
-            _ => scan.arg(0),
-        };
-        scan.arg("MATCH").arg(&pattern).arg("COUNT").arg(STEP);
+        scan.arg(&cursor).arg("MATCH").arg(&pattern).arg("COUNT").arg(STEP);
         let answer = link.send(live, &scan, link.deadline()).await?;
         // A page may be empty, and a key may come twice; only the cursor says when it is over.
         let Value::Array(mut answer) = link.accepted(live, answer)? else {
             return Err(unexpected());
         };
-        let (Some(Value::Array(keys)), Some(next)) = (answer.pop(), answer.pop()) else {
+        let (Some(Value::Array(keys)), Some(Value::BulkString(next))) =
+            (answer.pop(), answer.pop())
+        else {
             return Err(unexpected());
         };
-        // A key that is not text is not one of this crate's.
-        let keys: Vec<String> =
-            keys.into_iter().filter_map(|key| redis::from_redis_value(key).ok()).collect();
+        // A key that is not text is not one of this crate's. And whatever the server takes the pattern for, nothing
+        // else is removed.
+        let keys = keys.into_iter().filter_map(|key| redis::from_redis_value(key).ok());
+        let keys = keys.filter(|key: &String| key.starts_with(prefix)).collect();
         remove_page(link, live, keys, removal, &mut moved).await?;
-        if matches!(&next, Value::BulkString(next) if next == b"0") {
+        if next == b"0" {
             return Ok(moved);
         }
         cursor = next;
@@ -90,9 +89,9 @@ async fn remove_page(
             Removal::OfAll => unlink(std::slice::from_ref(key)),
             // The first makes the script known to a server that has forgotten it.
             Removal::OfOlderThan(time) if number == 0 => {
-                link.scripts.remove_older(key, time).by_code()
+                link.scripts.remove_older(key, time, None).by_code()
             }
-            Removal::OfOlderThan(time) => link.scripts.remove_older(key, time).by_digest(),
+            Removal::OfOlderThan(time) => link.scripts.remove_older(key, time, None).by_digest(),
         });
     }
     let answers = link.send_all(live, &commands, link.deadline()).await?;

@@ -51,6 +51,21 @@ impl Inner {
         Ok(Route { link, live, asking: false })
     }
 
+    /// The connection for all keys, if there is only one.
+    pub(crate) fn only_route(&self) -> Option<Result<Route<'_>>> {
+        match &self.topology {
+            Topology::Server(links) => match &**links {
+                [link] => {
+                    let live = link.live();
+                    Some(live.map(|live| Route { link: Held::Borrowed(link), live, asking: false }))
+                }
+                _ => None,
+            },
+            #[cfg(feature = "cluster")]
+            Topology::Cluster(_) => None,
+        }
+    }
+
     pub(crate) fn link(&self, full: &str) -> Result<Held<'_>> {
         match &self.topology {
             Topology::Server(links) => Ok(Held::Borrowed(self.one_of(links, full))),

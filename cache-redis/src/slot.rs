@@ -93,6 +93,16 @@ fn version(number: u64) -> Version {
     Version::new(number & u64::from(u32::MAX))
 }
 
+/// What is kept of a version that was given.
+pub(crate) fn kept(given: Version) -> Version {
+    version(given.get())
+}
+
+/// A version that no other write has.
+pub(crate) fn new_version() -> Version {
+    Version::new(fastrand::u32(1..).into())
+}
+
 impl Fixed {
     /// With a version of its own, unless it has been given one.
     pub(crate) fn new(value: Option<&Bytes>, options: &SetOptions) -> Self {
@@ -101,9 +111,9 @@ impl Fixed {
             flags: if value.is_some() { ENTRY } else { ENTRY | NEGATIVE },
             load_time: u32::try_from(micros).unwrap_or(u32::MAX),
             length: value.map_or(0, |value| u32::try_from(value.len()).unwrap_or(u32::MAX)),
-            version: match options.version().map(|given| version(given.get())) {
+            version: match options.version().map(kept) {
                 Some(version) if version != Version::UNKNOWN => version.get(),
-                _ => fastrand::u32(1..).into(),
+                _ => new_version().get(),
             },
         }
     }

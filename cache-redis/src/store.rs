@@ -1,4 +1,5 @@
 use std::fmt;
+use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::Poll;
@@ -80,8 +81,8 @@ impl RedisStore {
 impl CacheStore for RedisStore {
     type Value = Bytes;
 
-    async fn get(&self, key: &str) -> Result<Option<Entry<Bytes>>> {
-        self.0.get(key).await
+    fn get(&self, key: &str) -> impl Future<Output = Result<Option<Entry<Bytes>>>> + Send {
+        self.0.get(key)
     }
 
     /// Never at once: the answer is on another machine.

@@ -2,23 +2,23 @@
 
 use cache_core::Result;
 use redis::{Cmd, Pipeline, Value};
-use smol_str::SmolStr;
 use tokio::time::Instant;
 
 use super::{Answered, Batch, Part, TOGETHER, Write};
 use crate::bare::bare_set;
 use crate::error::unexpected;
 use crate::inner::Inner;
+use crate::keys::Keys;
 use crate::link::{is_no_script, is_redirection};
 use crate::route::Route;
 
 impl Inner {
-    pub(super) async fn send_part(
+    pub(super) async fn send_part<'p>(
         &self,
-        full: &[SmolStr],
+        full: &Keys,
         batch: &Batch<'_>,
-        part: &Part<'_>,
-    ) -> Vec<Answered> {
+        part: &'p Part<'_>,
+    ) -> Vec<Answered<'p>> {
         let mut answered = Vec::with_capacity(part.places.len().div_ceil(TOGETHER));
         for places in part.places.chunks(TOGETHER) {
             let answers = self.send_together(full, batch, &part.route, places).await;
@@ -27,7 +27,7 @@ impl Inner {
             });
             // Reading the clock costs as much as decoding a header.
             let now = part.route.live.clock.now();
-            answered.push(Answered { places: places.to_vec(), answers, now });
+            answered.push(Answered { places, answers, now });
         }
         answered
     }
@@ -35,14 +35,14 @@ impl Inner {
     /// An answer for each of the places. An error that is about one of them is its answer.
     async fn send_together(
         &self,
-        full: &[SmolStr],
+        full: &Keys,
         batch: &Batch<'_>,
         route: &Route<'_>,
         places: &[usize],
     ) -> Result<Vec<Value>> {
         let (link, live) = (&*route.link, &route.live);
         let deadline = link.deadline();
-        let keys = places.iter().map(|place| full[*place].as_str());
+        let keys = places.iter().map(|place| full.at(*place));
         if !link.place.is_in_cluster() {
             match batch {
                 Batch::Get => return link.read_all(live, keys, deadline).await,
@@ -64,7 +64,7 @@ impl Inner {
         };
         // The commands for each place, of which the last has the answer.
         let command = |place: usize| {
-            let key = full[place].as_str();
+            let key = full.at(place);
             match batch {
                 Batch::Get => vec![of("GET", key)],
                 Batch::BareGet => {

@@ -24,7 +24,7 @@ impl ServerClock {
     ///
     /// Of two answers in a row the one that came faster counts, since its bound is closer.
     pub(crate) fn observed(&self, asked: Instant, server: u64) {
-        let offset = i64::try_from(server).unwrap_or(i64::MAX) - self.local(asked);
+        let offset = i64::try_from(server).unwrap_or(i64::MAX).saturating_sub(self.local(asked));
         let last = self.last.swap(offset, Ordering::Relaxed);
         self.offset.store(offset.min(last), Ordering::Relaxed);
     }

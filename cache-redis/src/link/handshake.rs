@@ -150,7 +150,7 @@ impl Link {
         commands.cmd("MGET").arg(&key);
         commands.cmd("UNLINK").arg(&key);
         if !self.settings.bare {
-            commands.add_command(self.scripts.remove_older(&key, u64::MAX).by_digest());
+            commands.add_command(self.scripts.remove_older(&key, u64::MAX, None).by_digest());
         }
         let pattern = format!("{}*", crate::prefix::escaped(&key));
         commands.cmd("SCAN").arg(0).arg("MATCH").arg(pattern).arg("COUNT").arg(1);
@@ -198,7 +198,7 @@ impl Live {
         let asked = Instant::now();
         let answer = self.ask(&redis::cmd("TIME")).await?;
         let time: (u64, u64) = redis::from_redis_value(answer).map_err(|_| unexpected())?;
-        self.clock.observed(asked, time.0 * 1_000_000 + time.1);
+        self.clock.observed(asked, time.0.saturating_mul(1_000_000).saturating_add(time.1));
         Ok(())
     }
 

@@ -11,13 +11,14 @@ mod place;
 mod replay;
 mod supervisor;
 
-use std::future::Future;
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use cache_core::{Error, ErrorKind, Result};
 use redis::{Cmd, Pipeline, RedisError, RedisResult, ServerErrorKind, Value};
-use tokio::sync::{Notify, Semaphore, watch};
+use tokio::sync::{Notify, Semaphore, SemaphorePermit, watch};
+use tokio::time::error::Elapsed;
 use tokio::time::{Instant, timeout_at};
 
 pub(crate) use clock::ServerClock;
@@ -25,7 +26,7 @@ pub(crate) use dial::{Dialled, dial};
 pub(crate) use pending::{Backlog, Kept, Pending};
 pub(crate) use place::Place;
 
-use crate::error::{failure, failure_in_cluster};
+use crate::error::{failure, failure_in_cluster, unexpected};
 use crate::gather::Gather;
 use crate::scripts::Scripts;
 use crate::settings::Settings;
@@ -119,9 +120,11 @@ impl Link {
         command: &Cmd,
         deadline: Instant,
     ) -> Result<Value> {
+        let _room = self.room()?;
         let mut connection = live.dialled.connection.clone();
-        self.bounded(live, deadline, async move { connection.send_packed_command(command).await })
-            .await
+        // Pinned where it is: what the client is made of takes a kilobyte, which would be moved with it.
+        let answer = pin!(connection.send_packed_command(command));
+        self.answered(live, timeout_at(deadline, answer).await)
     }
 
     /// Sends many commands together, and returns their answers.
@@ -131,13 +134,12 @@ impl Link {
         commands: &Pipeline,
         deadline: Instant,
     ) -> Result<Vec<Value>> {
+        let _room = self.room()?;
         let mut connection = live.dialled.connection.clone();
         let count = commands.len();
-        let values = self.bounded(live, deadline, async move {
-            connection.send_packed_commands(commands, 0, count).await
-        });
-        let values = values.await?;
-        if values.len() == count { Ok(values) } else { Err(crate::error::unexpected()) }
+        let answers = pin!(connection.send_packed_commands(commands, 0, count));
+        let values = self.answered(live, timeout_at(deadline, answers).await)?;
+        if values.len() == count { Ok(values) } else { Err(unexpected()) }
     }
 
     /// The server's time, as far as it is known without a connection; the end of time if it is not.
@@ -159,20 +161,16 @@ impl Link {
         self.alarm.notify_one();
     }
 
-    /// Runs something within its deadline, if there is room for it.
-    async fn bounded<T>(
-        &self,
-        live: &Live,
-        deadline: Instant,
-        operation: impl Future<Output = RedisResult<T>>,
-    ) -> Result<T> {
-        let Ok(_room) = self.in_flight.try_acquire() else {
-            return Err(Error::with_cause(
-                ErrorKind::Unavailable,
-                "too many operations are in flight",
-            ));
-        };
-        match timeout_at(deadline, operation).await {
+    /// Room for one more operation in flight, if there is any.
+    fn room(&self) -> Result<SemaphorePermit<'_>> {
+        self.in_flight.try_acquire().map_err(|_| {
+            Error::with_cause(ErrorKind::Unavailable, "too many operations are in flight")
+        })
+    }
+
+    /// What has been answered before the deadline.
+    fn answered<T>(&self, live: &Live, answer: Result<RedisResult<T>, Elapsed>) -> Result<T> {
+        match answer {
             Ok(Ok(value)) => {
                 live.timeouts.store(0, Ordering::Relaxed);
                 Ok(value)

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use cache_core::Version;
 use smol_str::SmolStr;
 
 /// What is to be done as soon as the server can be reached. Doing it twice, or late, makes a miss and
@@ -27,6 +28,8 @@ pub(crate) struct Kept {
     since: Instant,
     /// The server's time then, as far as it was known; the end of time if it was not.
     server: u64,
+    /// The version of an entry that this process has written since, or tried to.
+    pub(crate) spared: Option<Version>,
 }
 
 /// How exactly a clock is known, for a start: an entry that was written later than this after an
@@ -75,6 +78,45 @@ impl Backlog {
         }
     }
 
+    /// The number of the removal that is pending for a key.
+    pub(crate) fn removal_of(&self, key: &str) -> Option<u64> {
+        let inner = self.lock();
+        if inner.by_order.is_empty() {
+            return None;
+        }
+        let order = *inner.by_key.get(&(false, key.into()))?;
+        let kept = inner.by_order.get(&order)?;
+        matches!(kept.what, Pending::Remove(_)).then_some(order)
+    }
+
+    /// Has the removal of this number spare the entry of a write that began later than it came. If that write fails, its
+    /// own removal takes the place of this one.
+    pub(crate) fn spare(&self, order: u64, version: Version) {
+        if let Some(kept) = self.lock().by_order.get_mut(&order) {
+            kept.spared = Some(version);
+        }
+    }
+
+    /// A key is removed once more: what was written since the removal that is pending goes with it.
+    pub(crate) fn spare_none(&self, key: &str) {
+        let mut inner = self.lock();
+        if !inner.by_order.is_empty()
+            && let Some(&order) = inner.by_key.get(&(false, key.into()))
+            && let Some(kept) = inner.by_order.get_mut(&order)
+        {
+            kept.spared = None;
+        }
+    }
+
+    /// All keys with this prefix are removed once more.
+    pub(crate) fn spare_none_of(&self, prefix: &str) {
+        for kept in self.lock().by_order.values_mut() {
+            if matches!(&kept.what, Pending::Remove(key) if key.starts_with(prefix)) {
+                kept.spared = None;
+            }
+        }
+    }
+
     /// The oldest ones of those that are `wanted`, with their numbers, at most so many, and none up to
     /// the number `after`.
     pub(crate) fn oldest(
@@ -115,7 +157,8 @@ impl Inner {
     fn push(&mut self, what: Pending, server: u64) {
         self.count += 1;
         self.by_key.insert(what.key(), self.count);
-        self.by_order.insert(self.count, Kept { what, since: Instant::now(), server });
+        self.by_order
+            .insert(self.count, Kept { what, since: Instant::now(), server, spared: None });
     }
 }
 
@@ -194,6 +237,31 @@ mod tests {
         backlog.add(remove("a"), 0);
         backlog.done(order);
         assert_eq!(backlog.len(), 1);
+    }
+
+    #[test]
+    fn a_removal_spares_what_is_written_later_and_the_next_removal_does_not() {
+        let backlog = Backlog::new(10, "s:".into());
+        let spared = || backlog.oldest(0, 1, |_| true)[0].1.spared;
+        assert_eq!(backlog.removal_of("a"), None, "nothing is pending");
+        backlog.add(remove("a"), 0);
+        assert_eq!((backlog.removal_of("b"), spared()), (None, None), "another key");
+        let order = backlog.removal_of("a").expect("it is pending");
+        let spare = |number| backlog.spare(order, Version::new(number));
+        spare(1);
+        spare(2);
+        assert_eq!(spared(), Some(Version::new(2)), "what is written last");
+        backlog.spare_none("a");
+        assert_eq!(spared(), None, "it is removed once more");
+        spare(3);
+        backlog.spare_none_of("a");
+        assert_eq!(spared(), None, "with its prefix");
+        backlog.add(remove("a"), 0);
+        spare(4);
+        assert_eq!(spared(), None, "it came after the write had begun");
+        backlog.done(backlog.oldest(0, 1, |_| true)[0].0);
+        backlog.add(Pending::Release("a".into(), 1), 0);
+        assert_eq!(backlog.removal_of("a"), None, "a lease that is given back spares all entries");
     }
 
     #[test]

@@ -71,11 +71,13 @@ impl Link {
         let mut commands = Pipeline::new();
         for (_, kept) in pending {
             match (&kept.what, self.newer_than(live, kept)) {
-                (Pending::Remove(key), Some(time)) => {
-                    commands.add_command(self.scripts.remove_older(key, time).by_code());
-                }
-                (Pending::Remove(key), None) => {
+                (Pending::Remove(key), None) if kept.spared.is_none() => {
                     commands.cmd("UNLINK").arg(key.as_str());
+                }
+                (Pending::Remove(key), time) => {
+                    let time = time.unwrap_or(u64::MAX);
+                    let removal = self.scripts.remove_older(key, time, kept.spared);
+                    commands.add_command(removal.by_code());
                 }
                 (Pending::Release(key, token), _) => {
                     commands.add_command(self.scripts.release(key, *token).by_code());

@@ -1,7 +1,7 @@
 //! The Lua scripts. Each touches one key, or keys of one slot, so they work in a cluster as well.
 
 use bytes::Bytes;
-use cache_core::{ClaimOptions, Lease, SetOptions};
+use cache_core::{ClaimOptions, Lease, SetOptions, Version};
 use redis::{Cmd, Script};
 use smol_str::SmolStr;
 
@@ -95,9 +95,17 @@ impl Scripts {
         Call::new(&self.release, key).token(token)
     }
 
-    /// Removes what is under a key, unless it is known to have been written after this time of the server.
-    pub(crate) fn remove_older<'a>(&'a self, key: &'a str, time: u64) -> Call<'a> {
-        Call::new(&self.remove_older, key).small(time.to_string())
+    /// Removes what is under a key, unless it is known to have been written after this time of the server, or
+    /// has the version that is to be spared.
+    pub(crate) fn remove_older<'a>(
+        &'a self,
+        key: &'a str,
+        time: u64,
+        spared: Option<Version>,
+    ) -> Call<'a> {
+        let spared =
+            spared.map_or_else(Vec::new, |version| version.get().to_be_bytes()[4..].to_vec());
+        Call::new(&self.remove_older, key).small(time.to_string()).small(spared)
     }
 }
 
