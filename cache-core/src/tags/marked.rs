@@ -16,48 +16,75 @@ use smol_str::SmolStr;
 /// assert_eq!(marked.value(), Some(&"blue"));
 /// assert_eq!(marked.stamps()[0].tag(), "colours");
 /// ```
-#[derive(Clone, PartialEq, Eq)]
+#[derive(PartialEq, Eq)]
 #[must_use]
-pub struct Marked<V> {
+// One pointer: a hit clones and moves it, and what it needs of it is looked at where it lies.
+pub struct Marked<V>(Arc<Parts<V>>);
+
+#[derive(PartialEq, Eq)]
+struct Parts<V> {
     value: Option<V>,
-    // Shared, so that a hit which clones it allocates nothing.
+    // Shared with the hints.
     stamps: Option<Arc<[Stamp]>>,
 }
 
 impl<V> Marked<V> {
     /// A value with the stamps of its tags.
     pub fn new(value: Option<V>, stamps: Vec<Stamp>) -> Self {
-        Self { value, stamps: (!stamps.is_empty()).then(|| stamps.into()) }
+        let stamps = (!stamps.is_empty()).then(|| stamps.into());
+        Self(Arc::new(Parts { value, stamps }))
     }
 
     /// The value; `None` if the source has none.
     #[must_use]
     #[inline]
     pub fn value(&self) -> Option<&V> {
-        self.value.as_ref()
+        self.0.value.as_ref()
     }
 
     /// The stamps of its tags.
     #[must_use]
     #[inline]
     pub fn stamps(&self) -> &[Stamp] {
-        self.stamps.as_deref().unwrap_or_default()
+        self.0.stamps.as_deref().unwrap_or_default()
     }
 
     pub(super) fn shared_stamps(&self) -> Option<&Arc<[Stamp]>> {
-        self.stamps.as_ref()
+        self.0.stamps.as_ref()
+    }
+}
+
+impl<V: Clone> Marked<V> {
+    #[inline(always)]
+    pub(super) fn into_value(self) -> Option<V> {
+        match Arc::strong_count(&self.0) {
+            1 => self.into_only_value(),
+            // A store in memory has it, too.
+            _ => self.0.value.clone(),
+        }
     }
 
+    /// The value of what has just been decoded, which nobody else has.
+    #[inline(never)]
+    fn into_only_value(self) -> Option<V> {
+        match Arc::try_unwrap(self.0) {
+            Ok(parts) => parts.value,
+            Err(shared) => shared.value.clone(),
+        }
+    }
+}
+
+impl<V> Clone for Marked<V> {
     #[inline]
-    pub(super) fn into_value(self) -> Option<V> {
-        self.value
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
     }
 }
 
 impl<V: fmt::Debug> fmt::Debug for Marked<V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Marked")
-            .field("value", &self.value)
+            .field("value", &self.value())
             .field("stamps", &self.stamps())
             .finish()
     }

@@ -35,11 +35,16 @@ where
     fn get_now(&self, key: &str) -> Poll<Option<Entry<V>>> {
         match self.inner.get_now(key) {
             Poll::Ready(Some(entry)) => {
+                // Taken apart by hand: in closures the entry would be moved once more.
                 let stamps = entry.value().map_or(&[][..], Marked::stamps);
                 if stamps.is_empty() {
                     return Poll::Ready(Some(unmarked(entry)));
                 }
-                self.marks.holds_now(stamps).map(|holds| holds.then(|| unmarked(entry)))
+                match self.marks.holds_now(stamps) {
+                    Poll::Ready(true) => Poll::Ready(Some(unmarked(entry))),
+                    Poll::Ready(false) => Poll::Ready(None),
+                    Poll::Pending => Poll::Pending,
+                }
             }
             Poll::Ready(None) => Poll::Ready(None),
             Poll::Pending => Poll::Pending,
@@ -145,6 +150,6 @@ where
 }
 
 #[inline(always)]
-pub(super) fn unmarked<V>(entry: Entry<Marked<V>>) -> Entry<V> {
+pub(super) fn unmarked<V: Clone>(entry: Entry<Marked<V>>) -> Entry<V> {
     entry.and_then(Marked::into_value)
 }
