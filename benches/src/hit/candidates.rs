@@ -47,8 +47,7 @@ pub const OWN: &[Candidate] = &[
         through(tagged(MemoryStore::new(keys * 2), keys), options())
     }),
     Candidate::new("Tagged<Tiered<MemoryStore, _>>, get_now", "MemoryStore, get_now", |keys| {
-        let tiers = Tiered::new(MemoryStore::new(keys * 2), MemoryStore::new(keys * 2));
-        store(tagged(tiers, keys))
+        store(tagged(tiers(keys), keys))
     }),
     Candidate::new("Tiered<MemoryStore>, get_now", "MemoryStore, get_now", |keys| {
         store(tiered(keys))
@@ -112,9 +111,13 @@ fn memory(keys: usize) -> MemoryStore<Arc<Value>> {
 
 /// All of it is near.
 fn tiered(keys: usize) -> impl CacheStore<Value = Arc<Value>> {
+    filled(tiers(keys), keys)
+}
+
+/// Whose near copies do not end before they are measured.
+fn tiers<V: Clone + Send + Sync + 'static>(keys: usize) -> Tiered<MemoryStore<V>, MemoryStore<V>> {
     let tiers = Tiered::builder(MemoryStore::new(keys * 2), MemoryStore::new(keys * 2));
-    let tiers = tiers.near_ttl(Duration::MAX).build();
-    filled(tiers.expect("valid options"), keys)
+    tiers.near_ttl(Duration::MAX).build().expect("valid options")
 }
 
 fn moka(keys: usize) -> MokaStore<Arc<Value>> {
