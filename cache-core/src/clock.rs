@@ -31,8 +31,39 @@ const TICK: Duration = Duration::from_millis(4);
 /// ```
 #[derive(Clone)]
 pub struct Clock {
-    coarse: Arc<AtomicU64>,
+    time: Arc<Time>,
     manual: bool,
+}
+
+/// What ticks.
+struct Time {
+    coarse: AtomicU64,
+    alarms: Mutex<Vec<Weak<dyn Alarm>>>,
+}
+
+/// Does at a time what would otherwise have to look at the time whenever it is used.
+pub(crate) trait Alarm: Send + Sync {
+    /// The coarse time has moved on. It must not wait.
+    fn tick(&self, now: Moment);
+}
+
+impl Time {
+    fn at(nanos: u64) -> Arc<Self> {
+        Arc::new(Self { coarse: AtomicU64::new(nanos), alarms: Mutex::default() })
+    }
+
+    fn tick(&self) {
+        let mut alarms = self.alarms.lock().unwrap_or_else(PoisonError::into_inner);
+        if alarms.is_empty() {
+            return;
+        }
+        alarms.retain(|alarm| alarm.strong_count() > 0);
+        let ringing: Vec<_> = alarms.iter().filter_map(Weak::upgrade).collect();
+        // Nothing is locked while they ring: one of these may be the last handle to what it belongs to.
+        drop(alarms);
+        let now = Moment(self.coarse.load(Ordering::Relaxed));
+        ringing.iter().for_each(|alarm| alarm.tick(now));
+    }
 }
 
 impl Clock {
@@ -43,24 +74,24 @@ impl Clock {
     /// If the operating system has no thread left for the first clock of a process.
     #[must_use]
     pub fn system() -> Self {
-        static TICKING: Mutex<Weak<AtomicU64>> = Mutex::new(Weak::new());
+        static TICKING: Mutex<Weak<Time>> = Mutex::new(Weak::new());
 
         let mut ticking = TICKING.lock().unwrap_or_else(PoisonError::into_inner);
-        let coarse = ticking.upgrade().unwrap_or_else(|| {
-            let coarse = Arc::new(AtomicU64::new(elapsed()));
-            *ticking = Arc::downgrade(&coarse);
-            tick(Arc::downgrade(&coarse));
-            coarse
+        let time = ticking.upgrade().unwrap_or_else(|| {
+            let time = Time::at(elapsed());
+            *ticking = Arc::downgrade(&time);
+            tick(Arc::downgrade(&time));
+            time
         });
-        Self { coarse, manual: false }
+        Self { time, manual: false }
     }
 
     /// A clock that stands still until a test moves it.
     #[must_use]
     pub fn manual() -> (Self, ManualClock) {
         // Not zero, so that a test can also look back.
-        let coarse = Arc::new(AtomicU64::new(Duration::from_secs(1 << 20).as_nanos() as u64));
-        (Self { coarse: Arc::clone(&coarse), manual: true }, ManualClock { coarse })
+        let time = Time::at(Duration::from_secs(1 << 20).as_nanos() as u64);
+        (Self { time: Arc::clone(&time), manual: true }, ManualClock { time })
     }
 
     /// The exact time.
@@ -73,7 +104,12 @@ impl Clock {
     #[inline]
     #[must_use]
     pub fn coarse(&self) -> Moment {
-        Moment(self.coarse.load(Ordering::Relaxed))
+        Moment(self.time.coarse.load(Ordering::Relaxed))
+    }
+
+    /// Has the alarm told of every tick, for as long as it lives.
+    pub(crate) fn wake(&self, alarm: Weak<dyn Alarm>) {
+        self.time.alarms.lock().unwrap_or_else(PoisonError::into_inner).push(alarm);
     }
 }
 
@@ -95,13 +131,14 @@ fn elapsed() -> u64 {
     START.get_or_init(Instant::now).elapsed().as_nanos() as u64
 }
 
-fn tick(coarse: Weak<AtomicU64>) {
+fn tick(time: Weak<Time>) {
     thread::Builder::new()
         .name("cache-clock".to_owned())
         .spawn(move || {
-            while let Some(coarse) = coarse.upgrade() {
-                coarse.store(elapsed(), Ordering::Relaxed);
-                drop(coarse);
+            while let Some(time) = time.upgrade() {
+                time.coarse.store(elapsed(), Ordering::Relaxed);
+                time.tick();
+                drop(time);
                 thread::sleep(TICK);
             }
         })
@@ -120,9 +157,9 @@ fn tick(coarse: Weak<AtomicU64>) {
 /// hands.advance(Duration::from_secs(60));
 /// assert_eq!(clock.now().since(before), Duration::from_secs(60));
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ManualClock {
-    coarse: Arc<AtomicU64>,
+    time: Arc<Time>,
 }
 
 impl ManualClock {
@@ -131,8 +168,17 @@ impl ManualClock {
         let by = nanos(by);
         // The closure always returns a value, so the update always succeeds.
         let _ = self
+            .time
             .coarse
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |now| Some(now.saturating_add(by)));
+        self.time.tick();
+    }
+}
+
+impl fmt::Debug for ManualClock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let now = Moment(self.time.coarse.load(Ordering::Relaxed));
+        f.debug_struct("ManualClock").field("now", &now).finish()
     }
 }
 
@@ -199,6 +245,42 @@ mod tests {
             thread::yield_now();
         }
         assert!(clock.coarse() <= clock.now());
+    }
+
+    #[test]
+    fn an_alarm_is_told_of_every_tick_for_as_long_as_it_lives() {
+        #[derive(Default)]
+        struct Told(Mutex<Vec<Moment>>);
+
+        impl Alarm for Told {
+            fn tick(&self, now: Moment) {
+                self.0.lock().expect("nobody panics").push(now);
+            }
+        }
+
+        let told = |alarm: &Told| alarm.0.lock().expect("nobody panics").clone();
+        let (clock, hands) = Clock::manual();
+        let alarms = [Arc::new(Told::default()), Arc::new(Told::default())];
+        for alarm in &alarms {
+            let alarm: Arc<dyn Alarm> = Arc::clone(alarm) as _;
+            clock.wake(Arc::downgrade(&alarm));
+        }
+        hands.advance(Duration::from_secs(1));
+        let first = clock.now();
+        let [stays, goes] = alarms;
+        assert_eq!((told(&stays), told(&goes)), (vec![first], vec![first]));
+        drop(goes);
+        hands.advance(Duration::from_secs(1));
+        assert_eq!(told(&stays), [first, clock.now()]);
+        assert_eq!(clock.time.alarms.lock().expect("nobody panics").len(), 1);
+
+        let (clock, ticking) = (Clock::system(), Arc::new(Told::default()));
+        let alarm: Arc<dyn Alarm> = Arc::clone(&ticking) as _;
+        clock.wake(Arc::downgrade(&alarm));
+        let start = clock.now();
+        while told(&ticking).last().is_none_or(|last| *last <= start) {
+            thread::yield_now();
+        }
     }
 
     #[test]

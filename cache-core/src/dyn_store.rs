@@ -161,6 +161,15 @@ impl<V: Clone + Send + Sync + 'static> CacheStore for SharedStore<V> {
         self.0.dyn_get_now(key)
     }
 
+    #[inline]
+    fn get_now_as<T>(
+        &self,
+        key: &str,
+        look: impl FnOnce(Option<V>) -> Poll<Option<Option<T>>>,
+    ) -> Poll<Option<Entry<T>>> {
+        Entry::look_at(self.0.dyn_get_now(key), look)
+    }
+
     async fn set(&self, key: &str, value: Option<V>, options: SetOptions) -> Result<()> {
         self.0.dyn_set(key, value, options).await
     }

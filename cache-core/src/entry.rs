@@ -1,4 +1,5 @@
 use std::fmt;
+use std::task::Poll;
 use std::time::Duration;
 
 use crate::clock::{duration, nanos};
@@ -214,6 +215,35 @@ impl<V> Entry<V> {
             load_time: self.load_time,
             version: self.version,
         }
+    }
+
+    /// The value as it is: for [`get_now_as`](crate::CacheStore::get_now_as).
+    #[inline]
+    pub fn as_it_is(value: Option<V>) -> Poll<Option<Option<V>>> {
+        Poll::Ready(Some(value))
+    }
+
+    /// A store's answer with what `look` makes of the value of an entry.
+    #[inline(always)]
+    pub(crate) fn look_at<U>(
+        answer: Poll<Option<Self>>,
+        look: impl FnOnce(Option<V>) -> Poll<Option<Option<U>>>,
+    ) -> Poll<Option<Entry<U>>> {
+        let entry = match answer {
+            Poll::Ready(Some(entry)) => entry,
+            Poll::Ready(None) => return Poll::Ready(None),
+            Poll::Pending => return Poll::Pending,
+        };
+        look(entry.value).map(|value| {
+            value.map(|value| Entry {
+                value,
+                now: entry.now,
+                fresh_until: entry.fresh_until,
+                usable_until: entry.usable_until,
+                load_time: entry.load_time,
+                version: entry.version,
+            })
+        })
     }
 
     /// The same entry with another value, or none.

@@ -119,7 +119,9 @@ pub use strategy::{
     ReadThrough, StaleWhileRevalidate, WriteBehind, WriteBehindStats, WriteCache, WriteOptions,
     WriteThrough,
 };
-pub use tags::{Marked, Marks, MemoryMarks, NearMarks, Stamp, TagStore, Tagged, TaggedCodec};
+pub use tags::{
+    Marked, Marks, MemoryMarks, NearMarks, Revision, Stamp, TagStore, Tagged, TaggedCodec,
+};
 pub use tier::{
     Announce, Change, Coherence, Keeper, NearTier, Resync, TierSnapshot, Tiered, TieredBuilder,
 };

@@ -111,6 +111,20 @@ pub trait CacheStore: Send + Sync + 'static {
         Poll::Pending
     }
 
+    /// What [`get_now`](Self::get_now) would answer, with what `look` makes of the value in place of it. `look` is given the
+    /// value, or none of a negative entry, and returns the same; or that there is no entry, or that it can't be told.
+    ///
+    /// A store whose look-up is short overrides it, and so does a wrapper that looks at what it hands on: the look-up and
+    /// the looks are compiled as one then, and a hit moves no entry from one to the next.
+    #[inline]
+    fn get_now_as<T>(
+        &self,
+        key: &str,
+        look: impl FnOnce(Option<Self::Value>) -> Poll<Option<Option<T>>>,
+    ) -> Poll<Option<Entry<T>>> {
+        Entry::look_at(self.get_now(key), look)
+    }
+
     /// The entries under `keys`, in their order; a key may occur twice. One that can't be read
     /// spoils only itself.
     fn get_many(
@@ -361,6 +375,15 @@ impl<S: CacheStore> CacheStore for Arc<S> {
     #[inline]
     fn get_now(&self, key: &str) -> Poll<Option<Entry<S::Value>>> {
         S::get_now(self, key)
+    }
+
+    #[inline]
+    fn get_now_as<T>(
+        &self,
+        key: &str,
+        look: impl FnOnce(Option<S::Value>) -> Poll<Option<Option<T>>>,
+    ) -> Poll<Option<Entry<T>>> {
+        S::get_now_as(self, key, look)
     }
 
     async fn set(&self, key: &str, value: Option<S::Value>, options: SetOptions) -> Result<()> {

@@ -24,6 +24,7 @@ const BROKEN: &[(Fault, &[&str])] = &[
     (NegativeBlocksCreation, &["a_negative_entry_is_replaced_by_a_value"]),
     (CutsLongKeys, &["keys_are_exact"]),
     (GetNowFindsNothing, &["what_get_now_tells_is_what_get_tells"]),
+    (GetNowAsFindsNothing, &["what_get_now_tells_is_what_get_tells"]),
     (MakesUpItsVersions, &["a_write_keeps_the_version_it_is_given"]),
     (VersionsStartAgainAfterARemoval, &["every_write_has_a_version_of_its_own"]),
     (

@@ -1,4 +1,6 @@
 use std::hash::{BuildHasher, Hash, Hasher};
+#[cfg(feature = "quick-cache")]
+use std::marker::PhantomData;
 
 use foldhash::SharedSeed;
 use foldhash::quality::{FoldHasher, RandomState};
@@ -77,10 +79,10 @@ impl Hasher for KeyHasher {
 
 /// A key that is looked up. It hashes as a `str` does.
 #[cfg(feature = "quick-cache")]
-pub(crate) struct Sought<'a>(pub(crate) &'a str);
+pub(crate) struct Sought<'a, Caller>(pub(crate) &'a str, pub(crate) PhantomData<fn(Caller)>);
 
 #[cfg(feature = "quick-cache")]
-impl Hash for Sought<'_> {
+impl<Caller> Hash for Sought<'_, Caller> {
     #[inline]
     fn hash<H: Hasher>(&self, state: &mut H) {
         state.write(self.0.as_bytes());
@@ -88,7 +90,7 @@ impl Hash for Sought<'_> {
 }
 
 #[cfg(feature = "quick-cache")]
-impl quick_cache::Equivalent<SmolStr> for Sought<'_> {
+impl<Caller> quick_cache::Equivalent<SmolStr> for Sought<'_, Caller> {
     #[inline]
     fn equivalent(&self, key: &SmolStr) -> bool {
         same(self.0.as_bytes(), key.as_bytes())
@@ -166,14 +168,14 @@ mod tests {
         let alphabet = "abcdefghijklmnopqrstuvwxyz0123456789".repeat(2);
         for len in 0..72 {
             let key = &alphabet[..len];
-            let sought = Sought(key);
+            let sought = Sought::<()>(key, PhantomData);
             assert!(sought.equivalent(&SmolStr::new(key)));
             assert_eq!(hash.hash_one(&sought), hash.hash_one(SmolStr::new(key)));
             for at in 0..len {
                 let other = format!("{}-{}", &key[..at], &key[at + 1..]);
                 assert!(!sought.equivalent(&SmolStr::new(&other)), "{key:?}, {other:?}");
                 assert!(!sought.equivalent(&SmolStr::new(&key[..at])));
-                assert!(!Sought(&key[..at]).equivalent(&SmolStr::new(key)));
+                assert!(!Sought::<()>(&key[..at], PhantomData).equivalent(&SmolStr::new(key)));
             }
         }
     }

@@ -1,5 +1,6 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 
 use cache_core::{Claim, ClaimOptions, Clock, Entry, Fill, Lease, Moment, SetOptions};
@@ -40,33 +41,42 @@ impl<V: Clone + Send + Sync + 'static, E: Engine<V>> Inner<V, E> {
 
     /// The entry as it was at the last tick of the clock.
     #[inline(always)]
-    pub(crate) fn get_coarsely(&self, key: &str) -> Option<Entry<V>> {
-        self.seen(key, self.engine.get(key), || self.clock.coarse())
+    pub(crate) fn get_coarsely<T, Look>(&self, key: &str, look: Look) -> Poll<Option<Entry<T>>>
+    where
+        Look: FnOnce(Option<V>) -> Poll<Option<Option<T>>>,
+    {
+        self.seen(key, self.engine.get::<Look>(key), || self.clock.coarse(), look)
     }
 
     /// The entry with what is left of its lifetime to the nanosecond, for those who copy it.
     pub(crate) fn get_exactly(&self, key: &str) -> Option<Entry<V>> {
-        self.seen(key, self.engine.get_apart(key), || self.clock.now())
+        match self.seen(key, self.engine.get_apart(key), || self.clock.now(), Entry::as_it_is) {
+            Poll::Ready(entry) => entry,
+            Poll::Pending => None,
+        }
     }
 
     #[inline(always)]
-    fn seen(
+    fn seen<T>(
         &self,
         key: &str,
         slot: Option<Slot<V>>,
         now: impl FnOnce() -> Moment,
-    ) -> Option<Entry<V>> {
+        look: impl FnOnce(Option<V>) -> Poll<Option<Option<T>>>,
+    ) -> Poll<Option<Entry<T>>> {
         if E::READS_EVICT {
             self.deliver();
         }
-        let slot = slot?;
+        let Some(slot) = slot else {
+            return Poll::Ready(None);
+        };
         // Not before the look-up, or an entry that was written in between would have too long to live.
         let now = now();
         if !slot.is_usable(now) {
             self.forget_expired(key, now);
-            return None;
+            return Poll::Ready(None);
         }
-        slot.seen(now)
+        slot.looked_at(now, look)
     }
 
     /// Gives the room of an expired entry back, unless the key is being changed this moment.

@@ -1,3 +1,5 @@
+use std::task::Poll;
+
 use cache_core::{Entry, LoadTime, Moment, SetOptions, Version};
 
 /// What an engine holds under a key: the value and the ends of its life, ready to be compared.
@@ -32,6 +34,25 @@ impl<V> Slot<V> {
     #[inline]
     pub(crate) fn is_usable(&self, now: Moment) -> bool {
         now < self.usable_until
+    }
+
+    /// The entry as it is seen `now`, before it has expired, with what `look` makes of its value.
+    #[inline(always)]
+    pub(crate) fn looked_at<T>(
+        self,
+        now: Moment,
+        look: impl FnOnce(Option<V>) -> Poll<Option<Option<T>>>,
+    ) -> Poll<Option<Entry<T>>> {
+        match look(self.value) {
+            Poll::Ready(Some(value)) => {
+                let entry = Entry::seen(value, self.fresh_until, self.usable_until, now);
+                Poll::Ready(entry.map(|entry| {
+                    entry.with_version(Version::new(self.version)).with_load_time(self.load_time)
+                }))
+            }
+            Poll::Ready(None) => Poll::Ready(None),
+            Poll::Pending => Poll::Pending,
+        }
     }
 
     /// The entry as it is seen `now`; `None` once it has expired.

@@ -126,11 +126,20 @@ impl<V: Clone + Send + Sync + 'static, E: Engine<V>> CacheStore for Store<V, E> 
         Ok(self.0.get_exactly(key))
     }
 
+    #[inline(always)]
+    fn get_now(&self, key: &str) -> Poll<Option<Entry<V>>> {
+        self.get_now_as(key, Entry::as_it_is)
+    }
+
     // A call of its own, which holds all of the look-up: what it returns is then read where it lies, and what a
     // hit does not need of the entry not at all. Inlined, each of its fields would pass through the caller.
     #[inline(never)]
-    fn get_now(&self, key: &str) -> Poll<Option<Entry<V>>> {
-        Poll::Ready(self.0.get_coarsely(key))
+    fn get_now_as<T>(
+        &self,
+        key: &str,
+        look: impl FnOnce(Option<V>) -> Poll<Option<Option<T>>>,
+    ) -> Poll<Option<Entry<T>>> {
+        self.0.get_coarsely(key, look)
     }
 
     async fn set(&self, key: &str, value: Option<V>, options: SetOptions) -> Result<()> {

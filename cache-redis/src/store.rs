@@ -90,6 +90,14 @@ impl CacheStore for RedisStore {
         Poll::Pending
     }
 
+    fn get_now_as<T>(
+        &self,
+        _key: &str,
+        _look: impl FnOnce(Option<Bytes>) -> Poll<Option<Option<T>>>,
+    ) -> Poll<Option<Entry<T>>> {
+        Poll::Pending
+    }
+
     async fn set(&self, key: &str, value: Option<Bytes>, options: SetOptions) -> Result<()> {
         self.0.set(key, value, &options).await
     }

@@ -2,14 +2,15 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
 use cache_core::testing::{Operation, SlowStore, Subject};
 use cache_core::{
     CacheAside, CacheStore, CacheStoreExt, Claim, ClaimOptions, Clock, ErrorKind, Fill, Marked,
-    MemoryMarks, ReadOptions, ReadThrough, SetOptions, TagStore, Tagged, TaggedCodec,
-    store_conformance,
+    Marks, MemoryMarks, ReadOptions, ReadThrough, Result, Revision, SetOptions, Stamp, TagStore,
+    Tagged, TaggedCodec, store_conformance,
 };
 use cache_memory::{MemoryStore, MokaStore};
 use cache_serde::{Json, Postcard};
@@ -102,6 +103,93 @@ async fn an_invalidated_tag_takes_its_own_entries_and_no_other() {
     assert_eq!(gone, 999);
     store.invalidate_tags(&["org:7"]).await.unwrap();
     assert_eq!(store.value("4").await.unwrap(), None, "it has moved");
+}
+
+/// Marks that count how often stamps are compared with them.
+#[derive(Clone)]
+struct Counted {
+    marks: MemoryMarks,
+    compared: Arc<AtomicU64>,
+}
+
+impl Marks for Counted {
+    async fn epoch(&self) -> Result<u64> {
+        self.marks.epoch().await
+    }
+
+    async fn stamp(
+        &self,
+        tags: &[&str],
+        since: Option<u64>,
+        life: Duration,
+    ) -> Result<Option<Vec<Stamp>>> {
+        self.marks.stamp(tags, since, life).await
+    }
+
+    async fn generations(&self, tags: &[&str]) -> Result<Vec<Option<u64>>> {
+        self.marks.generations(tags).await
+    }
+
+    fn holds_now(&self, stamps: &[Stamp]) -> Poll<bool> {
+        self.compared.fetch_add(1, Ordering::SeqCst);
+        self.marks.holds_now(stamps)
+    }
+
+    fn revision(&self) -> Option<&Revision> {
+        self.marks.revision()
+    }
+
+    async fn invalidate(&self, tags: &[&str]) -> Result<()> {
+        self.marks.invalidate(tags).await
+    }
+
+    async fn invalidate_all(&self) -> Result<()> {
+        self.marks.invalidate_all().await
+    }
+}
+
+#[tokio::test]
+async fn a_hit_compares_its_stamps_only_after_a_mark_has_changed() {
+    let marks = Counted { marks: MemoryMarks::new(), compared: Arc::default() };
+    let tags = |key: &str, _: Option<&u64>| [key.to_owned(), "all".to_owned()];
+    let store = MemoryStore::new(100).tagged(marks.clone(), tags);
+    let hits = || {
+        let before = marks.compared.load(Ordering::SeqCst);
+        let hit = |key| matches!(store.get_now(key), Poll::Ready(Some(_)));
+        let found = (0..10).map(|_| (hit("a"), hit("b"))).collect::<Vec<_>>();
+        assert!(found.iter().all(|hit| *hit == found[0]), "{found:?}");
+        (found[0], marks.compared.load(Ordering::SeqCst) - before)
+    };
+    store.put("a", 1, LONG).await.unwrap();
+    store.put("b", 2, LONG).await.unwrap();
+    assert_eq!(hits(), ((true, true), 2), "each once");
+    assert_eq!(hits(), ((true, true), 0));
+    store.invalidate_tags(&["c"]).await.unwrap();
+    assert_eq!(hits(), ((true, true), 2), "it might have been theirs");
+    store.invalidate_tags(&["a"]).await.unwrap();
+    assert_eq!(hits(), ((false, true), 10 + 1), "what does not hold is never taken to hold");
+    store.put("a", 3, LONG).await.unwrap();
+    assert_eq!(hits(), ((true, true), 1), "it is another entry");
+    marks.invalidate_all().await.unwrap();
+    assert_eq!(hits(), ((false, false), 20));
+}
+
+#[tokio::test]
+async fn marks_of_which_another_entry_was_found_to_hold_are_not_taken_for_each_other() {
+    // One entry, read through two sets of marks of which one has invalidated it.
+    let inner = MemoryStore::<Marked<u64>>::new(100);
+    let tagged = |marks| inner.clone().tagged(marks, |_: &str, _: Option<&u64>| ["tag"]);
+    let (ours, theirs) = (tagged(MemoryMarks::new()), tagged(MemoryMarks::new()));
+    ours.put("a", 1, LONG).await.unwrap();
+    assert!(matches!(ours.get_now("a"), Poll::Ready(Some(_))));
+    assert!(matches!(ours.get_now("a"), Poll::Ready(Some(_))));
+    ours.invalidate_tags(&["tag"]).await.unwrap();
+    assert_eq!(ours.get_now("a"), Poll::Ready(None));
+    for _ in 0..100 {
+        theirs.invalidate_tags(&["tag"]).await.unwrap();
+        assert_eq!(ours.get_now("a"), Poll::Ready(None));
+        assert_eq!(theirs.get_now("a"), Poll::Ready(None));
+    }
 }
 
 #[tokio::test]

@@ -418,6 +418,13 @@ impl CacheStore for StepStore {
     fn get_now(&self, _: &str) -> Poll<Option<Entry<u64>>> {
         Poll::Pending
     }
+    fn get_now_as<T>(
+        &self,
+        _: &str,
+        _: impl FnOnce(Option<u64>) -> Poll<Option<Option<T>>>,
+    ) -> Poll<Option<Entry<T>>> {
+        Poll::Pending
+    }
     async fn set(&self, key: &str, value: Option<u64>, options: SetOptions) -> Result<()> {
         self.turns.step(self.id).await;
         self.inner.set(key, value, options).await

@@ -20,6 +20,9 @@ pub fn bars(counted: &[Counted]) -> Vec<Bar> {
         at_most(ratio(OWN, "raw moka"), 0.35),
         Bar::at_most(format!("`{OWN}`, allocations of a hit"), allocations, 0.0),
         at_most(ratio("ReadThrough<MokaStore>", "raw moka"), 1.1),
+        at_most(ratio("Tiered<MemoryStore, _>, get_now", "MemoryStore, get_now"), 1.15),
+        at_most(ratio("Tagged<Tiered, NearMarks>, get_now", "MemoryStore, get_now"), 1.15),
+        at_most(ratio("ReadThrough<Tagged<Tiered, NearMarks>>", OWN), 1.15),
         at_most(
             ratio("ReadThrough<MemoryStore>, 10 kB values", "raw quick_cache, 10 kB values"),
             1.25,

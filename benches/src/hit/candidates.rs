@@ -7,8 +7,8 @@ use std::task::Poll;
 use std::time::Duration;
 
 use cache_core::{
-    CacheAside, CacheKey, CacheStore, CacheStoreExt, Marked, MemoryMarks, ReadThrough, Stats,
-    Tagged, Tiered,
+    CacheAside, CacheKey, CacheStore, CacheStoreExt, Coherence, Keeper, MemoryMarks, NearMarks,
+    NearTier, ReadThrough, Result, Stats, Tiered,
 };
 use cache_memory::{MemoryStore, MokaStore};
 
@@ -41,19 +41,22 @@ pub const OWN: &[Candidate] = &[
         through(filled(MemoryStore::new(keys * 2).namespaced("users"), keys), options())
     }),
     Candidate::new("Tagged<MemoryStore>, get_now", "MemoryStore, get_now", |keys| {
-        store(tagged(MemoryStore::new(keys * 2), keys))
+        store(tagged(keys))
     }),
     Candidate::new("ReadThrough<Tagged<MemoryStore>>", "ReadThrough<MemoryStore>", |keys| {
-        through(tagged(MemoryStore::new(keys * 2), keys), options())
+        through(tagged(keys), options())
     }),
-    Candidate::new("Tagged<Tiered<MemoryStore, _>>, get_now", "MemoryStore, get_now", |keys| {
-        store(tagged(tiers(keys), keys))
-    }),
-    Candidate::new("Tiered<MemoryStore>, get_now", "MemoryStore, get_now", |keys| {
-        store(tiered(keys))
+    Candidate::new("Tiered<MemoryStore, _>, get_now", "MemoryStore, get_now", |keys| {
+        store(filled(tiers(keys), keys))
     }),
     Candidate::new("ReadThrough<Tiered>", "ReadThrough<MemoryStore>", |keys| {
-        through(tiered(keys), options())
+        through(filled(tiers(keys), keys), options())
+    }),
+    Candidate::new("Tagged<Tiered, NearMarks>, get_now", "MemoryStore, get_now", |keys| {
+        store(near_tagged(keys))
+    }),
+    Candidate::new("ReadThrough<Tagged<Tiered, NearMarks>>", "ReadThrough<MemoryStore>", |keys| {
+        through(near_tagged(keys), options())
     }),
     Candidate::new(QUICK_SMALL, QUICK_SMALL, raw_quick_small),
     Candidate::new("ReadThrough<MemoryStore>, u64 values", QUICK_SMALL, small),
@@ -109,15 +112,26 @@ fn memory(keys: usize) -> MemoryStore<Arc<Value>> {
     filled(MemoryStore::new(keys * 2), keys)
 }
 
-/// All of it is near.
-fn tiered(keys: usize) -> impl CacheStore<Value = Arc<Value>> {
-    filled(tiers(keys), keys)
-}
-
-/// Whose near copies do not end before they are measured.
+/// Kept coherent, and whose near copies do not end before they are measured.
 fn tiers<V: Clone + Send + Sync + 'static>(keys: usize) -> Tiered<MemoryStore<V>, MemoryStore<V>> {
     let tiers = Tiered::builder(MemoryStore::new(keys * 2), MemoryStore::new(keys * 2));
-    tiers.near_ttl(Duration::MAX).build().expect("valid options")
+    tiers.near_ttl(Duration::MAX).coherent_by(Trusted).build().expect("valid options")
+}
+
+/// Who hears of every change, and is believed it: what a hit sees of a bus, or of tracking.
+struct Trusted;
+
+impl Coherence for Trusted {
+    fn keep(self, near: NearTier) -> Result<Keeper> {
+        near.trust(near.now().expect("it is being made"), Duration::MAX);
+        Ok(Keeper::new(Vec::new()))
+    }
+}
+
+/// All of it is near, and so are the marks.
+fn near_tagged(keys: usize) -> impl CacheStore<Value = Arc<Value>> {
+    let marks = NearMarks::new(MemoryMarks::new(), Trusted).expect("valid options");
+    filled(tiers(keys).tagged(marks, tags), keys)
 }
 
 fn moka(keys: usize) -> MokaStore<Arc<Value>> {
@@ -148,18 +162,22 @@ fn integer(keys: usize) -> Ask {
     })
 }
 
-/// With one tag for each hundred keys.
-fn tagged<S>(inner: S, keys: usize) -> Tagged<S, MemoryMarks, Arc<Value>>
-where
-    S: CacheStore<Value = Marked<Arc<Value>>>,
-{
-    let tags = |key: &str, _: Option<&Arc<Value>>| key.get(..key.len() - 2).map(str::to_owned);
-    filled(inner.tagged(MemoryMarks::new(), tags), keys)
+fn tagged(keys: usize) -> impl CacheStore<Value = Arc<Value>> {
+    filled(MemoryStore::new(keys * 2).tagged(MemoryMarks::new(), tags), keys)
+}
+
+/// One for each hundred keys.
+fn tags(key: &str, _: Option<&Arc<Value>>) -> Option<String> {
+    key.get(..key.len() - 2).map(str::to_owned)
 }
 
 fn store<S: CacheStore<Value = Arc<Value>>>(store: S) -> Ask {
     Box::new(move |order| {
-        let found = |key: &&String| matches!(black_box(store.get_now(key)), Poll::Ready(Some(_)));
+        // Consumed as a strategy does: the value is taken, and the rest of the entry is left where it lies.
+        let found = |key: &&String| match store.get_now(key) {
+            Poll::Ready(Some(entry)) => black_box(entry.into_value()).is_some(),
+            Poll::Ready(None) | Poll::Pending => false,
+        };
         order.strings.iter().filter(found).count()
     })
 }

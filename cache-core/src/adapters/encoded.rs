@@ -70,10 +70,15 @@ impl<S, C, V> Encoded<S, C, V> {
         C: Codec<V>,
     {
         let entry = entry.try_map(|bytes| self.codec.decode(&bytes));
-        if entry.is_err() {
+        self.counted(entry)
+    }
+
+    /// What was decoded, if it was.
+    fn counted<T>(&self, decoded: Result<T>) -> Option<T> {
+        if decoded.is_err() {
             self.undecodable.fetch_add(1, Ordering::Relaxed);
         }
-        entry.ok()
+        decoded.ok()
     }
 
     fn encode(&self, value: Option<V>) -> Result<Option<Bytes>>
@@ -98,7 +103,18 @@ where
     }
 
     fn get_now(&self, key: &str) -> Poll<Option<Entry<V>>> {
-        self.inner.get_now(key).map(|entry| entry.and_then(|entry| self.decode(entry)))
+        self.get_now_as(key, Entry::as_it_is)
+    }
+
+    fn get_now_as<T>(
+        &self,
+        key: &str,
+        look: impl FnOnce(Option<V>) -> Poll<Option<Option<T>>>,
+    ) -> Poll<Option<Entry<T>>> {
+        self.inner.get_now_as(key, |bytes| {
+            let value = bytes.map(|bytes| self.codec.decode(&bytes)).transpose();
+            self.counted(value).map_or(Poll::Ready(None), look)
+        })
     }
 
     async fn set(&self, key: &str, value: Option<V>, options: SetOptions) -> Result<()> {

@@ -78,12 +78,20 @@ impl<S: CacheStore> CacheStore for Namespaced<S> {
     }
 
     fn get_now(&self, key: &str) -> Poll<Option<Entry<S::Value>>> {
+        self.get_now_as(key, Entry::as_it_is)
+    }
+
+    fn get_now_as<T>(
+        &self,
+        key: &str,
+        look: impl FnOnce(Option<S::Value>) -> Poll<Option<Option<T>>>,
+    ) -> Poll<Option<Entry<T>>> {
         // A hit in memory costs less than to allocate its key.
         let mut full = SPELLED.try_with(Cell::take).unwrap_or_default();
         full.clear();
         full.push_str(&self.prefix);
         full.push_str(key);
-        let found = self.inner.get_now(&full);
+        let found = self.inner.get_now_as(&full, look);
         if full.capacity() <= LONGEST_KEPT {
             let _ = SPELLED.try_with(|spelled| spelled.set(full));
         }

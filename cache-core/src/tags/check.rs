@@ -7,7 +7,7 @@ use std::time::Duration;
 use smol_str::SmolStr;
 
 use super::generations::Generations;
-use super::{Marked, Marks, Stamp, Tagged};
+use super::{Marked, Marks, Revision, Stamp, Tagged};
 use crate::{CacheStore, Claim, Entry, Lease, Result};
 
 impl<S, M, V> Tagged<S, M, V>
@@ -120,4 +120,47 @@ where
             }
         }
     }
+}
+
+/// What makes of a marked value what `look` makes of the value, if its stamps hold. It knows nothing of the store, so that all of
+/// them with the same marks share one look-up in memory.
+#[inline(always)]
+pub(super) fn looking<'a, V, M, T>(
+    marks: &'a M,
+    look: impl FnOnce(Option<V>) -> Poll<Option<Option<T>>> + 'a,
+) -> impl FnOnce(Option<Marked<V>>) -> Poll<Option<Option<T>>> + 'a
+where
+    V: Clone,
+    M: Marks,
+    T: 'a,
+{
+    move |marked| match stands_now(marks, marked.as_ref()) {
+        Poll::Ready(true) => look(marked.and_then(Marked::into_shared_value)),
+        Poll::Ready(false) => Poll::Ready(None),
+        Poll::Pending => Poll::Pending,
+    }
+}
+
+#[inline(always)]
+fn stands_now<V>(marks: &impl Marks, marked: Option<&Marked<V>>) -> Poll<bool> {
+    match marked {
+        Some(marked) => match marks.revision() {
+            Some(revision) if marked.has_held_at(revision) => Poll::Ready(true),
+            _ => compare_now(marks, marked),
+        },
+        None => Poll::Ready(true),
+    }
+}
+
+// Out of line: a hit since whose last one nothing has changed has no room for it.
+#[inline(never)]
+fn compare_now<V>(marks: &impl Marks, marked: &Marked<V>) -> Poll<bool> {
+    // Before the stamps are looked at: what changes meanwhile has them looked at again.
+    let revision = marks.revision().map(Revision::current);
+    let stamps = marked.stamps();
+    let holds = if stamps.is_empty() { Poll::Ready(true) } else { marks.holds_now(stamps) };
+    if let (Poll::Ready(true), Some(revision)) = (holds, revision) {
+        marked.held_at(revision);
+    }
+    holds
 }

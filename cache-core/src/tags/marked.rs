@@ -4,6 +4,8 @@ use std::sync::{Arc, OnceLock};
 
 use smol_str::SmolStr;
 
+use super::Revision;
+
 /// A value with the stamps of its tags, as the store below a [`Tagged`](crate::Tagged) holds it.
 ///
 /// A negative entry that has tags is one of these without a value, since the source may get a value
@@ -16,23 +18,26 @@ use smol_str::SmolStr;
 /// assert_eq!(marked.value(), Some(&"blue"));
 /// assert_eq!(marked.stamps()[0].tag(), "colours");
 /// ```
-#[derive(PartialEq, Eq)]
 #[must_use]
 // One pointer: a hit clones and moves it, and what it needs of it is looked at where it lies.
 pub struct Marked<V>(Arc<Parts<V>>);
 
-#[derive(PartialEq, Eq)]
+/// No revision.
+const NEVER: u64 = u64::MAX;
+
 struct Parts<V> {
     value: Option<V>,
     // Shared with the hints.
     stamps: Option<Arc<[Stamp]>>,
+    /// The last revision of marks at which the stamps were found to hold.
+    held_at: AtomicU64,
 }
 
 impl<V> Marked<V> {
     /// A value with the stamps of its tags.
     pub fn new(value: Option<V>, stamps: Vec<Stamp>) -> Self {
         let stamps = (!stamps.is_empty()).then(|| stamps.into());
-        Self(Arc::new(Parts { value, stamps }))
+        Self(Arc::new(Parts { value, stamps, held_at: AtomicU64::new(NEVER) }))
     }
 
     /// The value; `None` if the source has none.
@@ -52,9 +57,29 @@ impl<V> Marked<V> {
     pub(super) fn shared_stamps(&self) -> Option<&Arc<[Stamp]>> {
         self.0.stamps.as_ref()
     }
+
+    /// Whether the stamps have been found to hold, and no mark has changed since.
+    #[inline(always)]
+    pub(super) fn has_held_at(&self, revision: &Revision) -> bool {
+        // The number alone: whoever reads here the current one, which no mark has left, need not see anything else.
+        self.0.held_at.load(Ordering::Relaxed) == revision.current()
+    }
+
+    /// Remembers that the stamps were found to hold after this was the current revision, if there was one.
+    pub(super) fn held_at(&self, revision: u64) {
+        if revision != 0 {
+            self.0.held_at.store(revision, Ordering::Relaxed);
+        }
+    }
 }
 
 impl<V: Clone> Marked<V> {
+    /// The value of what a store in memory has, too.
+    #[inline(always)]
+    pub(super) fn into_shared_value(self) -> Option<V> {
+        self.0.value.clone()
+    }
+
     #[inline(always)]
     pub(super) fn into_value(self) -> Option<V> {
         match Arc::strong_count(&self.0) {
@@ -80,6 +105,14 @@ impl<V> Clone for Marked<V> {
         Self(Arc::clone(&self.0))
     }
 }
+
+impl<V: PartialEq> PartialEq for Marked<V> {
+    fn eq(&self, other: &Self) -> bool {
+        (self.value(), self.stamps()) == (other.value(), other.stamps())
+    }
+}
+
+impl<V: Eq> Eq for Marked<V> {}
 
 impl<V: fmt::Debug> fmt::Debug for Marked<V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use super::Stamp;
+use super::{Revision, Stamp};
 use crate::Result;
 
 /// Keeps the marks of tags: for each tag a generation, which an invalidation of the tag replaces.
@@ -65,6 +65,15 @@ pub trait Marks: Send + Sync + 'static {
         Poll::Pending
     }
 
+    /// What tells whether a mark has changed, from one who can tell without waiting, while he can: a hit whose stamps
+    /// have held since the last change does not compare them.
+    ///
+    /// A mark has changed when [`holds_now`](Self::holds_now) may tell anything else than that they hold.
+    #[inline]
+    fn revision(&self) -> Option<&Revision> {
+        None
+    }
+
     /// Invalidates all entries that have one of these tags, and all loads of such that are under way.
     ///
     /// # Errors
@@ -111,6 +120,11 @@ impl<M: Marks> Marks for Arc<M> {
     #[inline]
     fn holds_now(&self, stamps: &[Stamp]) -> Poll<bool> {
         M::holds_now(self, stamps)
+    }
+
+    #[inline]
+    fn revision(&self) -> Option<&Revision> {
+        M::revision(self)
     }
 
     async fn invalidate(&self, tags: &[&str]) -> Result<()> {

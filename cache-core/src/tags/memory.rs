@@ -8,7 +8,7 @@ use std::time::Duration;
 use smol_str::SmolStr;
 
 use super::marked::Cell;
-use super::{Marks, Stamp};
+use super::{Marks, Revision, Stamp};
 use crate::Result;
 
 /// So many marks that no entry refers to are kept, those that were changed last: by them it is known
@@ -35,7 +35,12 @@ const KEPT: usize = 1024;
 /// # Ok::<(), cache_core::Error>(()) }).unwrap();
 /// ```
 #[derive(Clone)]
-pub struct MemoryMarks(Arc<Mutex<Table>>);
+pub struct MemoryMarks(Arc<Shared>);
+
+struct Shared {
+    revision: Revision,
+    table: Mutex<Table>,
+}
 
 struct Table {
     marks: HashMap<SmolStr, Arc<Cell>>,
@@ -51,7 +56,7 @@ impl MemoryMarks {
     #[must_use]
     pub fn new() -> Self {
         let table = Table { marks: HashMap::new(), epoch: 1, forgotten: 1, sweep_at: 2 * KEPT };
-        Self(Arc::new(Mutex::new(table)))
+        Self(Arc::new(Shared { revision: Revision::new(), table: Mutex::new(table) }))
     }
 
     /// How many marks there are.
@@ -75,7 +80,7 @@ impl MemoryMarks {
 
     // Nothing in here panics while it is locked, and every state is a valid one.
     fn lock(&self) -> MutexGuard<'_, Table> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The way of a stamp that has not met its cell yet.
@@ -185,13 +190,20 @@ impl Marks for MemoryMarks {
         }))
     }
 
+    #[inline(always)]
+    fn revision(&self) -> Option<&Revision> {
+        Some(&self.0.revision)
+    }
+
     async fn invalidate(&self, tags: &[&str]) -> Result<()> {
         self.lock().invalidate(tags);
+        self.0.revision.advance();
         Ok(())
     }
 
     async fn invalidate_all(&self) -> Result<()> {
         self.lock().invalidate_all();
+        self.0.revision.advance();
         Ok(())
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use futures_util::future::{join, join3};
 use smol_str::SmolStr;
 
+use super::check::looking;
 use super::{Marked, Marks, Tagged};
 use crate::{
     CacheStore, Capabilities, Claim, ClaimOptions, Entry, Fill, Lease, Result, SetOptions,
@@ -33,22 +34,16 @@ where
 
     #[inline(always)]
     fn get_now(&self, key: &str) -> Poll<Option<Entry<V>>> {
-        match self.inner.get_now(key) {
-            Poll::Ready(Some(entry)) => {
-                // Taken apart by hand: in closures the entry would be moved once more.
-                let stamps = entry.value().map_or(&[][..], Marked::stamps);
-                if stamps.is_empty() {
-                    return Poll::Ready(Some(unmarked(entry)));
-                }
-                match self.marks.holds_now(stamps) {
-                    Poll::Ready(true) => Poll::Ready(Some(unmarked(entry))),
-                    Poll::Ready(false) => Poll::Ready(None),
-                    Poll::Pending => Poll::Pending,
-                }
-            }
-            Poll::Ready(None) => Poll::Ready(None),
-            Poll::Pending => Poll::Pending,
-        }
+        self.get_now_as(key, Entry::as_it_is)
+    }
+
+    #[inline(always)]
+    fn get_now_as<T>(
+        &self,
+        key: &str,
+        look: impl FnOnce(Option<V>) -> Poll<Option<Option<T>>>,
+    ) -> Poll<Option<Entry<T>>> {
+        self.inner.get_now_as(key, looking(&self.marks, look))
     }
 
     async fn set(&self, key: &str, value: Option<V>, options: SetOptions) -> Result<()> {

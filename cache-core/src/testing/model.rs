@@ -106,6 +106,14 @@ impl<V: Clone + Send + Sync + 'static> CacheStore for ModelStore<V> {
         Poll::Ready(self.state().entry(key, self.clock.now()))
     }
 
+    fn get_now_as<T>(
+        &self,
+        key: &str,
+        look: impl FnOnce(Option<V>) -> Poll<Option<Option<T>>>,
+    ) -> Poll<Option<Entry<T>>> {
+        Entry::look_at(self.get_now(key), look)
+    }
+
     async fn set(&self, key: &str, value: Option<V>, options: SetOptions) -> Result<()> {
         options.check()?;
         self.state().store(key, value, options, self.clock.now());

@@ -11,6 +11,7 @@ use super::sample::Sampler;
 use super::tickets::Tickets;
 use super::writes::remove_from;
 use super::{Change, Coherence, Counters, Inner, Keeper, NearTier, Tiered};
+use crate::clock::Alarm;
 use crate::{CacheStore, Clock, Error, ErrorKind, Moment, Result, SetOptions};
 
 /// How long a near copy lives if nothing tells of changes.
@@ -96,21 +97,25 @@ impl<N: CacheStore, F: CacheStore<Value = N::Value>> TieredBuilder<N, F> {
         if near_ttl.is_zero() {
             return Err(Error::with_cause(ErrorKind::InvalidOption, "near_ttl: must not be zero"));
         }
+        let gate = Gate::open(self.clock.unwrap_or_default());
+        let sampler = Sampler::one_in(self.sample_one_in);
         let inner = Arc::new(Inner {
             versioned: self.far.capabilities().versioned,
             copies: self.near.capabilities().fenced,
             near: self.near,
             far: self.far,
             near_ttl,
-            gate: Gate::open(self.clock.unwrap_or_default()),
+            gate: if sampler.is_on() { gate.watched() } else { gate },
             tickets: Tickets::default(),
             counters: Counters::default(),
-            sampler: Sampler::one_in(self.sample_one_in),
+            sampler,
             keeper: OnceLock::new(),
         });
         if let Some(keep) = self.keep {
             inner.gate.close();
-            let side: Weak<dyn Side> = Arc::downgrade(&(Arc::clone(&inner) as Arc<dyn Side>));
+            let side: Arc<dyn Side> = Arc::clone(&inner) as _;
+            let side = Arc::downgrade(&side);
+            inner.gate.clock().wake(Weak::clone(&side) as Weak<dyn Alarm>);
             let keeper = keep(NearTier(side))?;
             // It was made a moment ago, so nothing has been put there.
             let _ = inner.keeper.set(keeper);
@@ -126,6 +131,12 @@ impl<N, F> fmt::Debug for TieredBuilder<N, F> {
             .field("coherent", &self.keep.is_some())
             .field("sample_one_in", &self.sample_one_in)
             .finish_non_exhaustive()
+    }
+}
+
+impl<N: CacheStore, F: CacheStore<Value = N::Value>> Alarm for Inner<N, F> {
+    fn tick(&self, now: Moment) {
+        self.gate.tick(now);
     }
 }
 

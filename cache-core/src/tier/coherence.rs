@@ -12,6 +12,7 @@ use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
 use super::stats::{Counters, Resync};
+use crate::clock::Alarm;
 use crate::{Error, ErrorKind, Moment, Result};
 
 /// How long a store may take for what its coherence needs.
@@ -149,7 +150,7 @@ pub trait Announce: Send + Sync + 'static {
 pub struct NearTier(pub(crate) Weak<dyn Side>);
 
 /// What a [`NearTier`] needs of the tiers, whatever their types.
-pub(crate) trait Side: Send + Sync {
+pub(crate) trait Side: Alarm {
     fn forget<'a>(&'a self, change: &'a Change) -> BoxFuture<'a, Result<()>>;
     fn forget_all(&self) -> BoxFuture<'_, Result<()>>;
     fn remove_far<'a>(&'a self, change: &'a Change) -> BoxFuture<'a, Result<()>>;

@@ -1,36 +1,77 @@
 //! Whether the near tier may answer.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::{Clock, Moment};
 
 /// Open while it is known that no change has been missed.
 ///
-/// Reading it costs a hit two loads and a comparison, so it goes by the coarse clock.
+/// Its state is in one byte, so that a hit has one to compare: the clock closes it when its time is over, a tick
+/// late at most, as the coarse time itself is.
 #[derive(Debug)]
 pub(crate) struct Gate {
+    state: AtomicU8,
+    /// The state when it is open.
+    open: u8,
+    /// Changed, and the state with it, while this is locked.
+    until: Mutex<Moment>,
     clock: Clock,
-    open_until: AtomicU64,
 }
+
+const CLOSED: u8 = 0;
+const OPEN: u8 = 1;
+
+/// Open, and it is watched who goes through.
+const WATCHED: u8 = 2;
 
 impl Gate {
     /// Open for ever, until somebody keeps the tier coherent.
     pub(crate) fn open(clock: Clock) -> Self {
-        Self { clock, open_until: AtomicU64::new(Moment::NEVER.nanos()) }
+        let until = Mutex::new(Moment::NEVER);
+        Self { state: AtomicU8::new(OPEN), open: OPEN, until, clock }
+    }
+
+    /// It is not [wide](Self::is_wide_open) open.
+    pub(crate) fn watched(mut self) -> Self {
+        self.open = WATCHED;
+        self.state = AtomicU8::new(WATCHED);
+        self
     }
 
     #[inline(always)]
     pub(crate) fn is_open(&self) -> bool {
-        self.clock.coarse().nanos() < self.open_until.load(Ordering::Acquire)
+        self.state.load(Ordering::Acquire) != CLOSED
     }
 
-    pub(crate) fn open_until(&self, until: Moment) {
-        self.open_until.store(until.nanos(), Ordering::Release);
+    /// Open, and nobody watches who goes through.
+    #[inline(always)]
+    pub(crate) fn is_wide_open(&self) -> bool {
+        self.state.load(Ordering::Acquire) == OPEN
+    }
+
+    /// Says whether it is open now.
+    pub(crate) fn open_until(&self, until: Moment) -> bool {
+        let mut end = self.lock();
+        *end = until;
+        let opens = self.clock.coarse() < until;
+        self.state.store(if opens { self.open } else { CLOSED }, Ordering::Release);
+        opens
     }
 
     pub(crate) fn close(&self) {
-        self.open_until.store(0, Ordering::Release);
+        let _end = self.lock();
+        self.state.store(CLOSED, Ordering::Release);
+    }
+
+    /// To be called at every tick of the clock; says whether it is closed.
+    pub(crate) fn tick(&self, now: Moment) -> bool {
+        let end = self.lock();
+        if now >= *end {
+            self.state.store(CLOSED, Ordering::Release);
+        }
+        !self.is_open()
     }
 
     pub(crate) fn now(&self) -> Moment {
@@ -39,6 +80,15 @@ impl Gate {
 
     pub(crate) fn since(&self, began: Moment) -> Duration {
         self.now().since(began)
+    }
+
+    pub(crate) fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    // Nothing panics while it is locked.
+    fn lock(&self) -> MutexGuard<'_, Moment> {
+        self.until.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -54,10 +104,23 @@ mod tests {
         assert!(gate.is_open(), "nobody has closed it");
         gate.close();
         assert!(!gate.is_open());
-        gate.open_until(gate.now().plus(second));
+        assert!(gate.open_until(gate.now().plus(second)));
         hands.advance(second - Duration::from_millis(10));
-        assert!(gate.is_open());
+        assert!(!gate.tick(gate.now()));
+        assert!(gate.is_open() && gate.is_wide_open());
         hands.advance(Duration::from_millis(10));
+        assert!(gate.tick(gate.now()));
         assert!(!gate.is_open());
+        assert!(!gate.open_until(gate.now()), "that is over already");
+        assert!(!gate.is_open());
+    }
+
+    #[test]
+    fn who_is_watched_goes_through_a_gate_that_is_not_wide_open() {
+        let gate = Gate::open(Clock::manual().0).watched();
+        assert!(gate.is_open() && !gate.is_wide_open());
+        gate.close();
+        assert!(gate.open_until(Moment::NEVER));
+        assert!(gate.is_open() && !gate.is_wide_open());
     }
 }

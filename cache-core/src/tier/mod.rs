@@ -161,6 +161,24 @@ impl<N: CacheStore, F: CacheStore<Value = N::Value>> Tiered<N, F> {
         }
     }
 
+    /// What the near store can tell when it is not known that nobody wants to know of it.
+    #[cold]
+    #[inline(never)]
+    fn get_watched<T>(
+        &self,
+        key: &str,
+        look: impl FnOnce(Option<N::Value>) -> Poll<Option<Option<T>>>,
+    ) -> Poll<Option<Entry<T>>> {
+        if !self.0.gate.is_open() {
+            return Poll::Pending;
+        }
+        let answer = self.0.near.get_now_as(key, look);
+        if let Poll::Ready(Some(entry)) = &answer {
+            self.0.sampler.maybe(&self.0, key, entry.version());
+        }
+        answer
+    }
+
     /// Empties the near store: for changes that nobody announces, a restored backup of the far store, say.
     ///
     /// # Errors
@@ -181,18 +199,27 @@ impl<N: CacheStore, F: CacheStore<Value = N::Value>> CacheStore for Tiered<N, F>
 
     #[inline(always)]
     fn get_now(&self, key: &str) -> Poll<Option<Entry<N::Value>>> {
+        self.get_now_as(key, Entry::as_it_is)
+    }
+
+    #[inline(always)]
+    fn get_now_as<T>(
+        &self,
+        key: &str,
+        look: impl FnOnce(Option<N::Value>) -> Poll<Option<Option<T>>>,
+    ) -> Poll<Option<Entry<T>>> {
         let tiers = &*self.0;
-        if tiers.gate.is_open() {
-            // Returned as it is: to take the entry out and put it in again costs a hit a copy of it.
-            let answer = tiers.near.get_now(key);
-            if let Poll::Ready(Some(entry)) = &answer {
-                if tiers.sampler.is_on() {
-                    tiers.sampler.maybe(&self.0, key, entry.version());
-                }
-                return answer;
-            }
+        // Written by calls alone, so that each writes where it is to be returned: a hit moves no entry.
+        let mut answer = if tiers.gate.is_wide_open() {
+            tiers.near.get_now_as(key, look)
+        } else {
+            self.get_watched(key, look)
+        };
+        if !matches!(answer, Poll::Ready(Some(_))) {
+            // The far store may have it.
+            answer = not_now();
         }
-        Poll::Pending
+        answer
     }
 
     async fn set(&self, key: &str, value: Option<N::Value>, options: SetOptions) -> Result<()> {
@@ -273,6 +300,12 @@ where
             .field("snapshot", &self.snapshot())
             .finish_non_exhaustive()
     }
+}
+
+#[cold]
+#[inline(never)]
+fn not_now<V>() -> Poll<Option<Entry<V>>> {
+    Poll::Pending
 }
 
 /// For a key that a store forgot to answer.

@@ -29,6 +29,7 @@ pub(crate) enum Fault {
     NegativeBlocksCreation,
     CutsLongKeys,
     GetNowFindsNothing,
+    GetNowAsFindsNothing,
     VersionsStartAgainAfterARemoval,
     MakesUpItsVersions,
     WritesLifetimeBeforeValue,
@@ -213,6 +214,17 @@ impl CacheStore for Broken {
 
     fn get_now(&self, _: &str) -> Poll<Option<Entry<u32>>> {
         if self.is(GetNowFindsNothing) { Poll::Ready(None) } else { Poll::Pending }
+    }
+
+    fn get_now_as<T>(
+        &self,
+        key: &str,
+        _: impl FnOnce(Option<u32>) -> Poll<Option<Option<T>>>,
+    ) -> Poll<Option<Entry<T>>> {
+        match self.get_now(key) {
+            Poll::Pending if self.is(GetNowAsFindsNothing) => Poll::Ready(None),
+            told => told.map(|_| None),
+        }
     }
 
     async fn set(&self, key: &str, value: Option<u32>, options: SetOptions) -> Result<()> {

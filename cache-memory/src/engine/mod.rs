@@ -36,9 +36,11 @@ pub trait Engine<V>: Sized + Send + Sync + 'static {
         evictions: Option<&Arc<Evictions<V>>>,
     ) -> Result<Self>;
 
-    fn get(&self, key: &str) -> Option<Slot<V>>;
+    /// What a hit is made of. It is compiled once for each `Caller`, which is any type that only that has, so that it is
+    /// inlined there: a function with several callers is not, and that costs a hit a seventh.
+    fn get<Caller>(&self, key: &str) -> Option<Slot<V>>;
 
-    /// The same, for all but one caller, so that `get` is inlined there.
+    /// The same, for those who need no such haste.
     fn get_apart(&self, key: &str) -> Option<Slot<V>>;
 
     /// As `get`; where the engine can tell, it does not count as a use of the entry.

@@ -86,7 +86,7 @@ impl<V: Clone + Send + Sync + 'static> Engine<V> for Moka<V> {
     }
 
     #[inline]
-    fn get(&self, key: &str) -> Option<Slot<V>> {
+    fn get<Caller>(&self, key: &str) -> Option<Slot<V>> {
         self.cache.get(key)
     }
 

@@ -50,9 +50,9 @@ impl<V: Clone + Send + Sync + 'static> Engine<V> for Quick<V> {
         Ok(Self(Cache::with_options(options, ByWeight, KeyHash::default(), lifecycle)))
     }
 
-    #[inline]
-    fn get(&self, key: &str) -> Option<Slot<V>> {
-        self.0.get(&Sought(key))
+    #[inline(always)]
+    fn get<Caller>(&self, key: &str) -> Option<Slot<V>> {
+        self.0.get(&Sought::<Caller>(key, PhantomData))
     }
 
     fn get_apart(&self, key: &str) -> Option<Slot<V>> {

@@ -6,7 +6,7 @@ mod scripts;
 use std::fmt;
 use std::time::Duration;
 
-use cache_core::{Marks, Result, Stamp};
+use cache_core::{Marks, Result, Revision, Stamp};
 use redis::Value;
 use smol_str::{SmolStr, format_smolstr};
 
@@ -189,6 +189,10 @@ impl Marks for RedisMarks {
     /// Never at once: the marks are on another machine.
     fn holds_now(&self, _stamps: &[Stamp]) -> std::task::Poll<bool> {
         std::task::Poll::Pending
+    }
+
+    fn revision(&self) -> Option<&Revision> {
+        None
     }
 
     async fn invalidate(&self, tags: &[&str]) -> Result<()> {

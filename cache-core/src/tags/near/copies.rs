@@ -4,8 +4,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use smol_str::SmolStr;
 
-use crate::tags::Stamp;
 use crate::tags::marked::Cell;
+use crate::tags::{Revision, Stamp};
 
 /// Below so many tags it is not worth looking for those that no entry refers to.
 const FEW: usize = 1024;
@@ -15,7 +15,10 @@ const UNKNOWN: u64 = 0;
 
 /// What is known here of the marks.
 #[derive(Default)]
-pub(super) struct Copies(Mutex<Table>);
+pub(super) struct Copies {
+    pub(super) revision: Revision,
+    table: Mutex<Table>,
+}
 
 #[derive(Default)]
 struct Table {
@@ -51,6 +54,7 @@ impl Copies {
 
     pub(super) fn keep(&self, ticket: &Ticket, generations: impl Iterator<Item = Option<u64>>) {
         let table = self.lock();
+        let mut changed = false;
         for (copy, generation) in ticket.copies.iter().zip(generations) {
             let forgotten = table.emptied.max(copy.forgotten.load(Ordering::Relaxed));
             // Answers may overtake each other, and marks only grow.
@@ -58,8 +62,13 @@ impl Copies {
                 && forgotten <= ticket.change
                 && generation > copy.generation.get()
             {
+                // While it was not known, no entry with the tag was found to hold.
+                changed |= copy.generation.get() != UNKNOWN;
                 copy.generation.set(generation);
             }
+        }
+        if changed {
+            self.revision.advance();
         }
     }
 
@@ -72,6 +81,7 @@ impl Copies {
                 copy.generation.set(UNKNOWN);
             }
         }
+        self.revision.advance();
     }
 
     pub(super) fn forget_all(&self) {
@@ -79,6 +89,7 @@ impl Copies {
         table.changes += 1;
         table.emptied = table.changes;
         table.copies.values().for_each(|copy| copy.generation.set(UNKNOWN));
+        self.revision.advance();
     }
 
     /// What is known of a tag: the way of a stamp that has not met its copy yet.
@@ -94,7 +105,7 @@ impl Copies {
 
     // Nothing in here panics while it is locked, and every state is a valid one.
     fn lock(&self) -> MutexGuard<'_, Table> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

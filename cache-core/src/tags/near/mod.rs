@@ -10,7 +10,8 @@ use futures_util::future::BoxFuture;
 use smol_str::SmolStr;
 
 use self::copies::{Copies, Ticket};
-use super::{Marks, Stamp};
+use super::{Marks, Revision, Stamp};
+use crate::clock::Alarm;
 use crate::tier::{Counters, Gate, Side};
 use crate::{Change, Clock, Coherence, ErrorKind, Keeper, Moment, NearTier, Result, TierSnapshot};
 
@@ -75,8 +76,10 @@ impl<M: Marks> NearMarks<M> {
             counters: Counters::default(),
             keeper: OnceLock::new(),
         });
-        inner.gate.close();
-        let side: Weak<dyn Side> = Arc::downgrade(&(Arc::clone(&inner) as Arc<dyn Side>));
+        inner.close();
+        let side: Arc<dyn Side> = Arc::clone(&inner) as _;
+        let side = Arc::downgrade(&side);
+        inner.gate.clock().wake(Weak::clone(&side) as Weak<dyn Alarm>);
         let keeper = coherence.keep(NearTier(side))?;
         // It was made a moment ago, so nothing has been put there.
         let _ = inner.keeper.set(keeper);
@@ -125,6 +128,11 @@ impl<M: Marks> NearMarks<M> {
 }
 
 impl<M: Marks> Inner<M> {
+    fn close(&self) {
+        self.gate.close();
+        self.copies.revision.end();
+    }
+
     /// To be taken before the marks are asked for; none while changes may be missed.
     fn ticket(&self, tags: &[&str]) -> Option<Ticket> {
         self.gate.is_open().then(|| self.copies.ticket(tags))
@@ -201,6 +209,12 @@ impl<M: Marks> Marks for NearMarks<M> {
         Poll::Ready(true)
     }
 
+    #[inline(always)]
+    fn revision(&self) -> Option<&Revision> {
+        // It ends with the trust in the copies.
+        Some(&self.0.copies.revision)
+    }
+
     async fn invalidate(&self, tags: &[&str]) -> Result<()> {
         if tags.is_empty() {
             return Ok(());
@@ -254,6 +268,14 @@ impl<M: Marks> Drop for Unfinished<'_, M> {
     }
 }
 
+impl<M: Marks> Alarm for Inner<M> {
+    fn tick(&self, now: Moment) {
+        if self.gate.tick(now) {
+            self.copies.revision.end();
+        }
+    }
+}
+
 impl<M: Marks> Side for Inner<M> {
     fn forget<'a>(&'a self, change: &'a Change) -> BoxFuture<'a, Result<()>> {
         self.forget(change);
@@ -289,11 +311,16 @@ impl<M: Marks> Side for Inner<M> {
     }
 
     fn open_until(&self, until: Moment) {
-        self.gate.open_until(until);
+        let was_open = self.gate.is_open();
+        // A tick may have ended it a moment after the gate was opened again.
+        let goes_on = was_open && self.copies.revision.current() != 0;
+        if self.gate.open_until(until) && !goes_on {
+            self.copies.revision.advance();
+        }
     }
 
     fn close(&self) {
-        self.gate.close();
+        self.close();
     }
 
     fn now(&self) -> Moment {

@@ -123,6 +123,14 @@ impl<S: CacheStore> CacheStore for RecordingStore<S> {
         Poll::Pending
     }
 
+    fn get_now_as<T>(
+        &self,
+        _: &str,
+        _: impl FnOnce(Option<S::Value>) -> Poll<Option<Option<T>>>,
+    ) -> Poll<Option<Entry<T>>> {
+        Poll::Pending
+    }
+
     async fn set(&self, key: &str, value: Option<S::Value>, options: SetOptions) -> Result<()> {
         self.write(Operation::Set, &[key]);
         self.inner.set(key, value, options).await

@@ -61,6 +61,17 @@ pub(super) async fn what_get_now_tells_is_what_get_tells<S: Comparable>(s: Subje
             let (now, later) = (value(now), value(later));
             ensure!(now == later, "get_now tells {now:?}, and get {later:?}");
         }
+        // One look leaves the value as it is, the others don't want the entry, or don't know.
+        let values =
+            |found: Poll<Option<Entry<S::Value>>>| found.map(|it| it.map(Entry::into_value));
+        let seen = values(s.store().get_now_as(KEY, Entry::as_it_is));
+        let now = values(s.store().get_now(KEY));
+        ensure!(seen == now, "get_now_as tells {seen:?}, and get_now {now:?}");
+        for look in [Poll::Ready(None), Poll::Pending] {
+            let seen = values(s.store().get_now_as(KEY, |_| look.clone()));
+            let found = matches!(seen, Poll::Ready(Some(_)));
+            ensure!(!found, "get_now_as tells {seen:?}, and its look was {look:?}");
+        }
     }
     Ok(())
 }
