@@ -129,6 +129,16 @@ impl RedisBuilder {
         self
     }
 
+    /// Has the servers remember which keys each connection of this store has read, and tell it when they change, for
+    /// [`Tracking::by_key`](crate::Tracking::by_key).
+    ///
+    /// They do so for every read, so read by this store what there is to be a near copy of, and nothing else. A server that refuses
+    /// is used all the same; who keeps the tiers coherent finds out.
+    pub fn tracked(mut self) -> Self {
+        self.settings.tracked = true;
+        self
+    }
+
     /// Connects.
     ///
     /// # Errors

@@ -13,7 +13,8 @@ use tokio::task::AbortHandle;
 #[cfg(feature = "cluster")]
 use crate::cluster::Cluster;
 use crate::keys::Keys;
-use crate::link::{Backlog, Link, Pending, Place, Shared};
+use crate::link::{Backlog, Link, Live, Pending, Place, Shared};
+use crate::listener::News;
 use crate::prefix::{self, Removal};
 use crate::scripts::Scripts;
 #[cfg(feature = "sentinel")]
@@ -26,6 +27,8 @@ pub(crate) struct Inner {
     pub(crate) settings: Arc<Settings>,
     pub(crate) scripts: Arc<Scripts>,
     pub(crate) backlog: Arc<Backlog>,
+    /// What the servers say of keys that were read, if they track them.
+    pub(crate) news: Option<Arc<News>>,
     pub(crate) undecodable: AtomicU64,
     hasher: RandomState,
     runtime: Handle,
@@ -52,7 +55,9 @@ impl Inner {
             scripts: Arc::clone(&scripts),
             backlog: Arc::clone(&backlog),
             in_flight: Arc::new(Semaphore::new(settings.max_in_flight)),
+            news: settings.tracked.then(Arc::default),
         };
+        let news = shared.news.clone();
         let links = |place: &dyn Fn() -> Place| {
             let links = 0..settings.connections;
             Topology::Server(links.map(|_| Link::new(shared.clone(), place())).collect())
@@ -73,6 +78,7 @@ impl Inner {
             settings: Arc::clone(&settings),
             scripts,
             backlog,
+            news,
             undecodable: AtomicU64::new(0),
             hasher: RandomState::new(),
             runtime,
@@ -136,6 +142,19 @@ impl Inner {
     pub(crate) fn servers(&self) -> Result<Vec<Arc<Link>>> {
         let (servers, _) = self.links();
         if servers.is_empty() { Err(crate::bus::nowhere()) } else { Ok(servers) }
+    }
+
+    /// Every connection, as it is now.
+    ///
+    /// # Errors
+    ///
+    /// Why one of them is down.
+    pub(crate) fn lives(&self) -> Result<Vec<Arc<Live>>> {
+        let (_, all) = self.links();
+        if all.is_empty() {
+            return Err(crate::bus::nowhere());
+        }
+        all.iter().map(|link| link.live()).collect()
     }
 
     /// A connection for what concerns no key, that is up if there is one.

@@ -173,17 +173,20 @@
 //!
 //! # Memory in front of it
 //!
-//! [`Tiered`](cache_core::Tiered) copies what it finds here into a store of this process. Two ways keep the copies
-//! coherent, each on a connection of its own:
+//! [`Tiered`](cache_core::Tiered) copies what it finds here into a store of this process. Three ways keep the copies
+//! coherent:
 //!
-//! | | [`RedisBus`] with [`Broadcast`](cache_core::Broadcast) | [`Tracking`] |
-//! |---|---|---|
-//! | hears of | what is changed through tiers on the same bus | every change of a key, by anybody, and of a flush |
-//! | own writes | stay near | come back, and go; the next read copies them again |
-//! | messages | one for each change, and heartbeats | one for each change, also for leases and for keys that expire |
-//! | in a cluster | plain messages, to every node | a connection to each primary |
-//! | a lost connection | the near tier is emptied, and used when there is a new one | the same |
-//! | a hung connection | the near tier is not used after 1 s | the same |
+//! | | [`RedisBus`] with [`Broadcast`](cache_core::Broadcast) | [`Tracking`] | [`Tracking::by_key`] |
+//! |---|---|---|---|
+//! | hears of | what is changed through tiers on the same bus | every change of a key, by anybody, and of a flush | the same, of keys that were read here |
+//! | own writes | stay near | come back, and go; the next read copies them again | are copied once they are read |
+//! | messages | one for each change, and heartbeats | one for each change, also for leases and for keys that expire | one for each change of a key that was read since its last |
+//! | listens | on a connection of its own, in a cluster to a node of the shard | on a connection of its own, in a cluster to each primary | on the connections of a store that is [`tracked`](RedisBuilder::tracked) |
+//! | a lost connection | the near tier is emptied, and used when there is a new one | the same | the same |
+//! | a hung connection | the near tier is not used after 1 s | the same | the same |
+//!
+//! An `EXPIRE` by somebody else is heard of when it is made, and again when the server deletes the key: a copy that is made in
+//! between lives until then, since a reader knows of the end of life that an entry was written with alone.
 //!
 //! # Slots
 //!

@@ -1,7 +1,7 @@
 //! Connections that hear what the server says by itself.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use cache_core::{Error, ErrorKind, Result};
@@ -16,7 +16,7 @@ use crate::link::{Dialled, Link, dial};
 const WAITING: usize = 1024;
 
 /// What the server says.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Push {
     /// A message of a channel.
     Message(Bytes),
@@ -31,6 +31,12 @@ pub(crate) enum Push {
 /// What comes in on some connections, in its order for each of them.
 pub(crate) struct Pushes {
     coming: mpsc::Receiver<Push>,
+    ear: Ear,
+}
+
+/// Where pushes go in. It never waits.
+#[derive(Clone)]
+struct Ear {
     state: Arc<State>,
     sender: mpsc::Sender<Push>,
 }
@@ -41,11 +47,45 @@ struct State {
     ended: AtomicBool,
 }
 
-impl State {
-    fn tell(&self, sender: &mpsc::Sender<Push>, push: Push) {
-        if sender.try_send(push).is_err() {
-            self.missed.store(true, Ordering::Release);
+impl Ear {
+    fn hear(&self, heard: Heard) {
+        let push = match heard {
+            Heard::Push(push) => push,
+            Heard::End => {
+                self.state.ended.store(true, Ordering::Release);
+                // Wakes whoever waits; if there is no room, he is awake.
+                Push::Missed
+            }
+        };
+        if self.sender.try_send(push).is_err() {
+            self.state.missed.store(true, Ordering::Release);
         }
+    }
+}
+
+/// What servers say, by the way, on the connections by which a store reads.
+#[derive(Default)]
+pub(crate) struct News(Mutex<Vec<Ear>>);
+
+impl News {
+    /// What is said from now on.
+    pub(crate) fn subscribe(&self) -> Pushes {
+        let pushes = Pushes::new();
+        let mut ears = self.lock();
+        ears.retain(|ear| !ear.sender.is_closed());
+        ears.push(pushes.ear.clone());
+        pushes
+    }
+
+    pub(crate) fn hear(&self, push: PushInfo) {
+        if let Some(heard) = read(push) {
+            self.lock().iter().for_each(|ear| ear.hear(heard.clone()));
+        }
+    }
+
+    // Nothing panics while it is locked.
+    fn lock(&self) -> MutexGuard<'_, Vec<Ear>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -55,23 +95,15 @@ pub(crate) struct Listener(Dialled);
 impl Pushes {
     pub(crate) fn new() -> Self {
         let (sender, coming) = mpsc::channel(WAITING);
-        Self { coming, state: Arc::default(), sender }
+        Self { coming, ear: Ear { state: Arc::default(), sender } }
     }
 
     /// Opens another connection to the server of a link, whose pushes come in here.
     pub(crate) async fn listen(&self, link: &Link) -> Result<Listener> {
-        let (state, sender) = (Arc::clone(&self.state), self.sender.clone());
+        let ear = self.ear.clone();
         let pushed = move |push: PushInfo| {
-            // A node says by itself that it sends no more of a channel whose slot has moved.
-            let push = if matches!(push.kind, PushKind::Disconnection | PushKind::SUnsubscribe) {
-                state.ended.store(true, Ordering::Release);
-                // Wakes whoever waits; if there is no room, he is awake.
-                Some(Push::Missed)
-            } else {
-                read(push)
-            };
-            if let Some(push) = push {
-                state.tell(&sender, push);
+            if let Some(heard) = read(push) {
+                ear.hear(heard);
             }
         };
         let within = link.settings.connect_timeout;
@@ -85,8 +117,8 @@ impl Pushes {
 
     /// Has it say that all keys may have changed.
     pub(crate) fn flushed(&self) -> impl Fn() + Send + 'static {
-        let (state, sender) = (Arc::clone(&self.state), self.sender.clone());
-        move || state.tell(&sender, Push::Flushed)
+        let ear = self.ear.clone();
+        move || ear.hear(Heard::Push(Push::Flushed))
     }
 
     /// The next push. No push is lost when it is dropped.
@@ -112,10 +144,10 @@ impl Pushes {
 
     /// What is more important than the next push.
     fn before(&self) -> Result<Option<Push>> {
-        if self.state.ended.load(Ordering::Acquire) {
+        if self.ear.state.ended.load(Ordering::Acquire) {
             return Err(unavailable("the connection has ended"));
         }
-        Ok(self.state.missed.swap(false, Ordering::AcqRel).then_some(Push::Missed))
+        Ok(self.ear.state.missed.swap(false, Ordering::AcqRel).then_some(Push::Missed))
     }
 }
 
@@ -145,13 +177,21 @@ fn unavailable(why: &str) -> Error {
     Error::with_cause(ErrorKind::Unavailable, why)
 }
 
+/// What a push says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Heard {
+    Push(Push),
+    /// No more will come.
+    End,
+}
+
 /// Reads a push; what nobody has asked for is none.
-fn read(push: PushInfo) -> Option<Push> {
+fn read(push: PushInfo) -> Option<Heard> {
     let mut data = push.data.into_iter();
-    match push.kind {
+    let push = match push.kind {
         PushKind::Message | PushKind::SMessage => match data.nth(1) {
-            Some(Value::BulkString(message)) => Some(Push::Message(message.into())),
-            _ => None,
+            Some(Value::BulkString(message)) => Push::Message(message.into()),
+            _ => return None,
         },
         PushKind::Invalidate => match data.next() {
             Some(Value::Array(keys)) => {
@@ -159,13 +199,16 @@ fn read(push: PushInfo) -> Option<Push> {
                     Value::BulkString(key) => Some(Bytes::from(key)),
                     _ => None,
                 });
-                Some(Push::Invalidated(keys.collect()))
+                Push::Invalidated(keys.collect())
             }
             // Nil is everything, and what is not understood may be.
-            _ => Some(Push::Flushed),
+            _ => Push::Flushed,
         },
-        _ => None,
-    }
+        // A node says by itself that it sends no more of a channel whose slot has moved.
+        PushKind::Disconnection | PushKind::SUnsubscribe => return Some(Heard::End),
+        _ => return None,
+    };
+    Some(Heard::Push(push))
 }
 
 #[cfg(test)]
@@ -173,7 +216,10 @@ mod tests {
     use super::*;
 
     fn push(kind: PushKind, data: Vec<Value>) -> Option<Push> {
-        read(PushInfo { kind, data })
+        match read(PushInfo { kind, data })? {
+            Heard::Push(push) => Some(push),
+            Heard::End => panic!("it has not ended"),
+        }
     }
 
     #[test]

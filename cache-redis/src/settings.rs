@@ -34,6 +34,8 @@ pub(crate) struct Settings {
     pub(crate) largest_batch: usize,
     /// Whether a slot is the payload and nothing else.
     pub(crate) bare: bool,
+    /// Whether the servers are to tell of changes of what is read.
+    pub(crate) tracked: bool,
 }
 
 /// Which servers there are.
@@ -75,6 +77,7 @@ impl Settings {
             connections: 1,
             largest_batch: 128,
             bare: false,
+            tracked: false,
         }
     }
 

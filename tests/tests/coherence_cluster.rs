@@ -8,7 +8,7 @@ use cache_core::{
     SetOptions, TagStore, Tagged, TaggedCodec, Tiered,
 };
 use cache_memory::MemoryStore;
-use cache_redis::{RedisBus, RedisMarks, RedisStore, Tracking};
+use cache_redis::{RedisBuilder, RedisBus, RedisMarks, RedisStore, Tracking};
 use cache_serde::Json;
 use cache_tests::redis::{Cluster, eventually};
 
@@ -27,26 +27,34 @@ const SECOND: Duration = Duration::from_secs(1);
 enum By {
     Bus,
     Tracking,
+    TrackingByKey,
 }
 
 /// With limits that a dead node is to meet, and a busy machine is not.
-async fn connect(cluster: &Cluster, service: &str) -> RedisStore {
-    let builder = RedisStore::builder(service)
+fn connecting(cluster: &Cluster, service: &str) -> RedisBuilder {
+    RedisStore::builder(service)
         .url(&cluster.url())
         .operation_timeout(5 * SECOND)
         .connect_timeout(5 * SECOND)
-        .reconnect_pauses(SECOND / 50, SECOND / 5);
-    builder.connect().await.expect("a cluster")
+        .reconnect_pauses(SECOND / 50, SECOND / 5)
+}
+
+async fn connect(cluster: &Cluster, service: &str) -> RedisStore {
+    connecting(cluster, service).connect().await.expect("a cluster")
 }
 
 /// As in a process of its own: with own connections.
 async fn process(cluster: &Cluster, service: &str, by: By) -> Tiers {
-    let store = connect(cluster, service).await;
+    let builder = connecting(cluster, service);
+    let builder = if by == By::TrackingByKey { builder.tracked() } else { builder };
+    let store = builder.connect().await.expect("a cluster");
     let far = store.clone().namespaced("n").encoded(Json::new());
+    let tracking = || Tracking::of(&store).namespace("n");
     let builder = Tiered::builder(MemoryStore::new(10_000), far).near_ttl(HOUR);
     let builder = match by {
         By::Bus => builder.coherent_by(Broadcast::over(RedisBus::new(&store, "n"))),
-        By::Tracking => builder.coherent_by(Tracking::of(&store).namespace("n")),
+        By::Tracking => builder.coherent_by(tracking()),
+        By::TrackingByKey => builder.coherent_by(tracking().by_key()),
     };
     let tiers = builder.build().expect("valid options");
     tiers.trusted().await;
@@ -108,7 +116,7 @@ async fn listened_to(cluster: &Cluster, by: By) -> usize {
         let clients: String = cluster.ask(node, &["CLIENT", "LIST"]).await;
         let listens = |line: &str| match by {
             By::Bus => line.contains(" sub=1 "),
-            By::Tracking => line.contains(" flags=t"),
+            By::Tracking | By::TrackingByKey => line.contains(" flags=t"),
         };
         if clients.lines().any(listens) {
             return node;
@@ -181,6 +189,13 @@ async fn in_a_cluster_tracking_hears_of_changes_on_every_node_and_a_dead_primary
     let mut cluster = Cluster::start().await;
     changes_are_heard(&cluster, By::Tracking).await;
     a_primary_dies(&mut cluster, By::Tracking).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn in_a_cluster_tracking_of_each_key_hears_on_every_node_and_a_dead_primary_hides_nothing() {
+    let mut cluster = Cluster::start().await;
+    changes_are_heard(&cluster, By::TrackingByKey).await;
+    a_primary_dies(&mut cluster, By::TrackingByKey).await;
 }
 
 /// How often the primaries have been asked for this by clients.

@@ -1,4 +1,5 @@
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
@@ -102,6 +103,7 @@ impl<N: CacheStore, F: CacheStore<Value = N::Value>> TieredBuilder<N, F> {
         let inner = Arc::new(Inner {
             versioned: self.far.capabilities().versioned,
             copies: self.near.capabilities().fenced,
+            only_reads: AtomicBool::new(false),
             near: self.near,
             far: self.far,
             near_ttl,
@@ -158,8 +160,16 @@ impl<N: CacheStore, F: CacheStore<Value = N::Value>> Side for Inner<N, F> {
         .boxed()
     }
 
-    fn mark_far<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<()>> {
-        self.far.set(key, None, SetOptions::ttl(Duration::from_secs(1))).boxed()
+    fn mark_far<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<()>> {
+        async {
+            self.far.get(name).await?;
+            self.far.set(name, None, SetOptions::ttl(Duration::from_secs(1))).await
+        }
+        .boxed()
+    }
+
+    fn copy_only_reads(&self, only: bool) {
+        self.only_reads.store(only, Relaxed);
     }
 
     fn open_until(&self, until: Moment) {

@@ -154,7 +154,8 @@ pub(crate) trait Side: Alarm {
     fn forget<'a>(&'a self, change: &'a Change) -> BoxFuture<'a, Result<()>>;
     fn forget_all(&self) -> BoxFuture<'_, Result<()>>;
     fn remove_far<'a>(&'a self, change: &'a Change) -> BoxFuture<'a, Result<()>>;
-    fn mark_far<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<()>>;
+    fn mark_far<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<()>>;
+    fn copy_only_reads(&self, only: bool);
     fn open_until(&self, until: Moment);
     fn close(&self);
     fn now(&self) -> Moment;
@@ -235,16 +236,24 @@ impl NearTier {
         }
     }
 
-    /// Writes a negative entry for a second under `key` into the far store, so that whoever watches it sees
-    /// how it spells its keys.
+    /// Reads the key `name` from the far store, as all is read that is copied, and then writes a negative entry for a second
+    /// under it, so that whoever watches the far store sees how it spells its keys. Of near marks, it is a tag.
     ///
     /// # Errors
     ///
     /// Those of the far store.
-    pub async fn mark_far(&self, key: &str) -> Result<()> {
+    pub async fn mark_far(&self, name: &str) -> Result<()> {
         match self.0.upgrade() {
-            Some(side) => bounded(side.mark_far(key)).await,
+            Some(side) => bounded(side.mark_far(name)).await,
             None => Ok(()),
+        }
+    }
+
+    /// Has only what is read from the far store copied, and nothing that is written to it: for whoever hears of
+    /// changes of what was read alone. Not so at first.
+    pub fn copy_only_reads(&self, only: bool) {
+        if let Some(side) = self.0.upgrade() {
+            side.copy_only_reads(only);
         }
     }
 

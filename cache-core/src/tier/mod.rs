@@ -14,6 +14,7 @@ mod tickets;
 mod writes;
 
 use std::fmt;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 use std::task::Poll;
 use std::time::Duration;
@@ -105,6 +106,8 @@ pub(crate) struct Inner<N, F> {
     versioned: bool,
     /// Whether copies can be made at all.
     copies: bool,
+    /// Whether they are made of what is read alone, and not of what is written.
+    only_reads: AtomicBool,
     gate: Gate,
     tickets: Tickets,
     counters: Counters,

@@ -1,5 +1,7 @@
 //! Reads, and the near copies of what they find.
 
+use std::sync::atomic::Ordering::Relaxed;
+
 use futures_util::FutureExt;
 
 use super::tickets::Ticket;
@@ -70,7 +72,7 @@ impl<N: CacheStore, F: CacheStore<Value = N::Value>> Inner<N, F> {
         answers
     }
 
-    /// A claim asks the far store once more, so it may find something to copy, too.
+    /// A claim asks the far store once more, so it may find something to copy, too. It is more than a read.
     pub(super) async fn claim(&self, key: &str, options: ClaimOptions) -> Result<Claim<N::Value>> {
         let fence = self.fence_over(key).await;
         let began = self.gate.now();
@@ -122,7 +124,7 @@ impl<N: CacheStore, F: CacheStore<Value = N::Value>> Inner<N, F> {
 
     /// A ticket to replace whatever is near, nobody else's.
     pub(super) async fn fence_over(&self, key: &str) -> Fence<'_, N> {
-        if !self.copies || !self.gate.is_open() {
+        if !self.copies || self.only_reads.load(Relaxed) || !self.gate.is_open() {
             return Fence::None;
         }
         let mut options = ClaimOptions::new(FENCE);

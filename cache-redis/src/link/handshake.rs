@@ -47,6 +47,7 @@ impl Link {
         let gone = Arc::new(AtomicBool::new(false));
         let ended = {
             let (link, gone) = (Arc::downgrade(self), Arc::clone(&gone));
+            let news = self.news.clone();
             move |push: PushInfo| {
                 if push.kind == PushKind::Disconnection {
                     gone.store(true, Ordering::Release);
@@ -54,20 +55,27 @@ impl Link {
                         link.alarm.notify_one();
                     }
                 }
+                if let Some(news) = &news {
+                    news.hear(push);
+                }
             }
         };
         let address = self.place.find().await?;
         let dialled = dial(&self.settings, &address, &self.settings.login, ended).await?;
-        let live = Live {
+        let mut live = Live {
             dialled,
             clock: Arc::new(ServerClock::new(origin)),
             gather: Gather::default(),
             timeouts: AtomicU32::new(0),
             gone,
+            untracked: None,
         };
         self.identify(&live).await?;
         live.learn_time().await?;
         self.probe_permissions(&live).await?;
+        if self.news.is_some() {
+            live.untracked = live.track().await?;
+        }
         Ok(Arc::new(live))
     }
 
@@ -202,7 +210,19 @@ impl Live {
         Ok(())
     }
 
-    async fn ask(&self, command: &redis::Cmd) -> Result<Value> {
+    /// Has the server tell of changes of what is read here, or say why it does not.
+    async fn track(&self) -> Result<Option<Error>> {
+        let mut track = redis::cmd("CLIENT");
+        track.arg("TRACKING").arg("ON");
+        let mut connection = self.dialled.connection.clone();
+        match connection.send_packed_command(&track).await {
+            Ok(Value::ServerError(error)) => Ok(Some(failure(&error.into()).error)),
+            Ok(_) => Ok(None),
+            Err(error) => Err(failure(&error).error),
+        }
+    }
+
+    pub(crate) async fn ask(&self, command: &redis::Cmd) -> Result<Value> {
         let mut connection = self.dialled.connection.clone();
         let answer = connection.send_packed_command(command).await;
         answer.and_then(Value::extract_error).map_err(|error| failure(&error).error)

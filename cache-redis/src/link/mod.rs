@@ -28,6 +28,7 @@ pub(crate) use place::Place;
 
 use crate::error::{failure, failure_in_cluster, unexpected};
 use crate::gather::Gather;
+use crate::listener::News;
 use crate::scripts::Scripts;
 use crate::settings::Settings;
 
@@ -41,6 +42,8 @@ pub(crate) struct Shared {
     pub(crate) scripts: Arc<Scripts>,
     pub(crate) backlog: Arc<Backlog>,
     pub(crate) in_flight: Arc<Semaphore>,
+    /// Where what the servers say by the way is told, of a store whose reads they track.
+    pub(crate) news: Option<Arc<News>>,
 }
 
 /// A connection, or the reason why there is none.
@@ -49,6 +52,7 @@ pub(crate) struct Link {
     pub(crate) scripts: Arc<Scripts>,
     pub(crate) backlog: Arc<Backlog>,
     in_flight: Arc<Semaphore>,
+    news: Option<Arc<News>>,
     /// Where the server is.
     pub(crate) place: Place,
     state: watch::Sender<State>,
@@ -72,6 +76,8 @@ pub(crate) struct Live {
     timeouts: AtomicU32,
     /// Set when the client says that the connection has ended.
     gone: Arc<AtomicBool>,
+    /// Why the server does not tell of changes of what is read here, if it was asked to and refuses.
+    pub(crate) untracked: Option<Error>,
 }
 
 impl Link {
@@ -82,6 +88,7 @@ impl Link {
             scripts: shared.scripts,
             backlog: shared.backlog,
             in_flight: shared.in_flight,
+            news: shared.news,
             place,
             state: watch::Sender::new(State::Down(none)),
             clock: Mutex::new(None),

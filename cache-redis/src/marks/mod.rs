@@ -52,13 +52,13 @@ const TOGETHER: usize = 500;
 /// ```
 #[derive(Clone)]
 pub struct RedisMarks {
-    store: RedisStore,
+    pub(crate) store: RedisStore,
     /// What all of these keys begin with.
     own: SmolStr,
     /// The key of the log of invalidations.
     log: SmolStr,
     /// What the key of a mark begins with.
-    prefix: SmolStr,
+    pub(crate) prefix: SmolStr,
 }
 
 /// What the keys of a service's marks begin with, and the key of their log.

@@ -1,6 +1,7 @@
 mod copies;
 
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock, Weak};
 use std::task::Poll;
 use std::time::Duration;
@@ -56,6 +57,8 @@ struct Inner<M> {
     copies: Copies,
     counters: Counters,
     keeper: OnceLock<Keeper>,
+    /// Whether copies are made of what is asked for alone, and not of what is stamped.
+    only_reads: AtomicBool,
 }
 
 impl<M: Marks> NearMarks<M> {
@@ -75,6 +78,7 @@ impl<M: Marks> NearMarks<M> {
             copies: Copies::default(),
             counters: Counters::default(),
             keeper: OnceLock::new(),
+            only_reads: AtomicBool::new(false),
         });
         inner.close();
         let side: Arc<dyn Side> = Arc::clone(&inner) as _;
@@ -172,7 +176,7 @@ impl<M: Marks> Marks for NearMarks<M> {
         since: Option<u64>,
         life: Duration,
     ) -> Result<Option<Vec<Stamp>>> {
-        let ticket = self.0.ticket(tags);
+        let ticket = if self.0.only_reads.load(Relaxed) { None } else { self.0.ticket(tags) };
         let stamps = self.0.far.stamp(tags, since, life).await?;
         let Some(stamps) = stamps else {
             return Ok(None);
@@ -305,9 +309,16 @@ impl<M: Marks> Side for Inner<M> {
         .boxed()
     }
 
-    /// Marks are not watched by their keys.
-    fn mark_far<'a>(&'a self, _key: &'a str) -> BoxFuture<'a, Result<()>> {
-        async { Ok(()) }.boxed()
+    fn mark_far<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<()>> {
+        async move {
+            self.far.generations(&[name]).await?;
+            self.far.stamp(&[name], None, Duration::from_secs(1)).await.map(drop)
+        }
+        .boxed()
+    }
+
+    fn copy_only_reads(&self, only: bool) {
+        self.only_reads.store(only, Relaxed);
     }
 
     fn open_until(&self, until: Moment) {
