@@ -26,8 +26,8 @@ use crate::{
 /// - `set` replaces value *and* lifetime, atomically.
 /// - A [negative entry](Entry) is told from no entry.
 /// - An entry is never returned once its usable lifetime is over, and a zero lifetime is refused.
-/// - After `remove`, `remove_prefix` or `clear` has returned, nothing older comes back, neither from
-///   a `get` nor through a lease that was granted before.
+/// - After `remove`, `remove_prefix`, `remove_tagged` or `clear` has returned, nothing older comes back,
+///   neither from a `get` nor through a lease that was granted before.
 /// - A future that is dropped leaves the store consistent, the operation done or not done.
 ///
 /// ```
@@ -182,7 +182,11 @@ pub trait CacheStore: Send + Sync + 'static {
         async { Err(Error::with_cause(ErrorKind::Unsupported, "remove_prefix")) }
     }
 
-    /// Removes every entry that has one of these tags. Loads of such entries that are under way are not kept.
+    /// Removes every entry that has one of these tags, and no other.
+    ///
+    /// Loads of such entries that are under way are not kept: their [`fill`](Self::fill) is refused, also in a store that
+    /// fences nothing else, and a [`release`](Self::release) says that the lease has not held, since nobody knows
+    /// any more which tags the value has. What is written with these tags afterwards stays.
     ///
     /// # Errors
     ///

@@ -10,7 +10,7 @@ use cache_core::testing::{
 };
 use cache_core::{
     CacheStore, CacheStoreExt, Clock, Codec, Entry, Error, ErrorKind, ManualClock, Marked,
-    MemoryMarks, Moment, Namespaced, Result, SetOptions, store_conformance,
+    MemoryMarks, Moment, Namespaced, Result, SetOptions, Tagged, store_conformance,
 };
 
 store_conformance!(model, model(|store| store));
@@ -34,10 +34,25 @@ store_conformance!(encoded, {
     let (store, hands) = store::<Bytes>();
     Subject::new(store.encoded(Utf8)).manual_clock(hands)
 });
-store_conformance!(tagged, {
+store_conformance!(tagged, tagged(|store| store));
+store_conformance!(tagged_in_an_arc, tagged(Arc::new));
+store_conformance!(tagged_and_shared, tagged(CacheStoreExt::shared));
+store_conformance!(tagged_on_what_fences_nothing, {
+    let (clock, hands) = Clock::manual();
+    let store = Map { clock, map: Mutex::default() }.tagged(MemoryMarks::new(), tags);
+    Subject::new(store).manual_clock(hands).tagged_by(tags)
+});
+store_conformance!(tagged_and_failing, tagged(FailingStore::new));
+store_conformance!(tagged_and_slow, tagged(SlowStore::new));
+store_conformance!(tagged_and_recording, tagged(RecordingStore::new));
+// The tags are those of the keys within the namespace.
+store_conformance!(tagged_within_a_namespace, {
+    let within = |key: &str, value: Option<&u64>| tags(&format!("shop:{key}"), value);
+    tagged(|store| store.namespaced("shop")).tagged_by(within)
+});
+// Without a word on which tags there are.
+store_conformance!(tagged_by_who_does_not_tell, {
     let (store, hands) = store::<Marked<u64>>();
-    let tags =
-        |key: &str, value: Option<&u64>| [key.len().to_string(), value.is_some().to_string()];
     Subject::new(store.tagged(MemoryMarks::new(), tags)).manual_clock(hands)
 });
 store_conformance!(failing, model(FailingStore::new));
@@ -57,11 +72,11 @@ store_conformance!(namespaces_of_one_store, {
 // Only the methods that every store has to have.
 store_conformance!(three_methods, {
     let (clock, hands) = Clock::manual();
-    Subject::new(Map { clock, map: Mutex::default() }).manual_clock(hands)
+    Subject::new(Map::<u64> { clock, map: Mutex::default() }).manual_clock(hands)
 });
 store_conformance!(three_methods_namespaced, {
     let (clock, hands) = Clock::manual();
-    Subject::new(Map { clock, map: Mutex::default() }.namespaced("shop")).manual_clock(hands)
+    Subject::new(Map::<u64> { clock, map: Mutex::default() }.namespaced("shop")).manual_clock(hands)
 });
 
 fn store<V>() -> (ModelStore<V>, ManualClock) {
@@ -72,6 +87,18 @@ fn store<V>() -> (ModelStore<V>, ManualClock) {
 fn model<S: CacheStore<Value = u64>>(wrap: impl FnOnce(ModelStore<u64>) -> S) -> Subject<S> {
     let (store, hands) = store();
     Subject::new(wrap(store)).manual_clock(hands)
+}
+
+fn tagged<S: CacheStore<Value = u64>>(
+    wrap: impl FnOnce(Tagged<ModelStore<Marked<u64>>, MemoryMarks, u64>) -> S,
+) -> Subject<S> {
+    let (store, hands) = store();
+    let store = wrap(store.tagged(MemoryMarks::new(), tags));
+    Subject::new(store).manual_clock(hands).tagged_by(tags)
+}
+
+fn tags(key: &str, value: Option<&u64>) -> [String; 2] {
+    [key.len().to_string(), value.is_some().to_string()]
 }
 
 fn one_store() -> ModelStore<String> {
@@ -92,25 +119,25 @@ impl Codec<String> for Utf8 {
     }
 }
 
-struct Map {
+struct Map<V = u64> {
     clock: Clock,
-    map: Mutex<HashMap<String, Stored>>,
+    map: Mutex<HashMap<String, Stored<V>>>,
 }
 
-type Stored = (Option<u64>, SetOptions, Moment);
+type Stored<V> = (Option<V>, SetOptions, Moment);
 
-impl CacheStore for Map {
-    type Value = u64;
+impl<V: Clone + Send + Sync + 'static> CacheStore for Map<V> {
+    type Value = V;
 
-    async fn get(&self, key: &str) -> Result<Option<Entry<u64>>> {
+    async fn get(&self, key: &str) -> Result<Option<Entry<V>>> {
         let map = self.map.lock().unwrap();
         let found = map.get(key);
         Ok(found.and_then(|(value, options, at)| {
-            Entry::aged(*value, options, self.clock.now().since(*at))
+            Entry::aged(value.clone(), options, self.clock.now().since(*at))
         }))
     }
 
-    async fn set(&self, key: &str, value: Option<u64>, options: SetOptions) -> Result<()> {
+    async fn set(&self, key: &str, value: Option<V>, options: SetOptions) -> Result<()> {
         options.check()?;
         self.map.lock().unwrap().insert(key.to_owned(), (value, options, self.clock.now()));
         Ok(())

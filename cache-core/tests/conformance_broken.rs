@@ -19,11 +19,21 @@ const BROKEN: &[(Fault, &[&str])] = &[
             "a_negative_entry_is_replaced_by_a_value",
             "set_many_stores_every_entry_with_its_own_lifetime",
             "a_fill_stores_value_and_lifetime",
+            "remove_tagged_keeps_all_other_entries",
+            "what_is_written_after_a_removal_by_tag_stays",
+            "a_fill_after_a_removal_by_tag_is_refused",
         ],
     ),
     (NegativeBlocksCreation, &["a_negative_entry_is_replaced_by_a_value"]),
     (CutsLongKeys, &["keys_are_exact"]),
-    (GetNowFindsNothing, &["what_get_now_tells_is_what_get_tells"]),
+    (
+        GetNowFindsNothing,
+        &[
+            "what_get_now_tells_is_what_get_tells",
+            "remove_tagged_keeps_all_other_entries",
+            "what_is_written_after_a_removal_by_tag_stays",
+        ],
+    ),
     (GetNowAsFindsNothing, &["what_get_now_tells_is_what_get_tells"]),
     (MakesUpItsVersions, &["a_write_keeps_the_version_it_is_given"]),
     (VersionsStartAgainAfterARemoval, &["every_write_has_a_version_of_its_own"]),
@@ -81,6 +91,7 @@ const BROKEN: &[(Fault, &[&str])] = &[
             "leases_on_different_keys_are_independent",
             "a_lost_lease_does_not_disturb_the_next_one",
             "a_release_tells_whether_the_lease_has_held",
+            "a_release_after_a_removal_by_tag_tells_that_the_lease_was_lost",
         ],
     ),
     (ChecksThenClaims, &["of_claims_at_the_same_time_one_is_granted"]),
@@ -94,13 +105,20 @@ const BROKEN: &[(Fault, &[&str])] = &[
         ],
     ),
     (LeasesEndEarly, &["a_lease_ends_by_itself"]),
-    (ReleaseAlwaysHeld, &["a_release_tells_whether_the_lease_has_held"]),
+    (
+        ReleaseAlwaysHeld,
+        &[
+            "a_release_tells_whether_the_lease_has_held",
+            "a_release_after_a_removal_by_tag_tells_that_the_lease_was_lost",
+        ],
+    ),
     (
         ReleaseDoesNothing,
         &[
             "a_released_lease_lets_the_next_claim_in",
             "a_fill_after_the_release_of_its_lease_is_refused",
             "a_release_tells_whether_the_lease_has_held",
+            "a_release_after_a_removal_by_tag_tells_that_the_lease_was_lost",
             "a_second_refresh_is_held",
         ],
     ),
@@ -148,6 +166,29 @@ const BROKEN: &[(Fault, &[&str])] = &[
     (ADroppedRemovalCorrupts, &["a_dropped_removal_is_done_or_not_done"]),
     (ADroppedClaimStays, &["a_dropped_claim_ends_by_itself"]),
     (ADroppedFillCorrupts, &["a_dropped_fill_is_done_or_not_done"]),
+    (RemovesTheFirstTagOnly, &["remove_tagged_removes_every_entry_that_has_one_of_the_tags"]),
+    (
+        FindsWhatTagsRemoved(Operation::GetMany),
+        &["remove_tagged_removes_every_entry_that_has_one_of_the_tags"],
+    ),
+    (
+        FindsWhatTagsRemoved(Operation::Claim),
+        &["remove_tagged_removes_every_entry_that_has_one_of_the_tags"],
+    ),
+    (GetNowFindsWhatTagsRemoved, &["remove_tagged_removes_every_entry_that_has_one_of_the_tags"]),
+    (
+        FindsWhatTagsRemoved(Operation::Get),
+        &[
+            "remove_tagged_removes_every_entry_that_has_one_of_the_tags",
+            "what_is_written_after_a_removal_by_tag_stays",
+            "a_fill_after_a_removal_by_tag_is_refused",
+        ],
+    ),
+    (TagsRemoveEverything, &["remove_tagged_keeps_all_other_entries"]),
+    (TagsRemoveWhatHadThemBefore, &["remove_tagged_keeps_all_other_entries"]),
+    (TagsRemoveTwice, &["what_is_written_after_a_removal_by_tag_stays"]),
+    (FillsAfter(Operation::RemoveTagged), &["a_fill_after_a_removal_by_tag_is_refused"]),
+    (ReleaseHeldThroughTags, &["a_release_after_a_removal_by_tag_tells_that_the_lease_was_lost"]),
 ];
 
 #[tokio::test]
@@ -183,6 +224,28 @@ async fn capabilities_that_do_not_tell_the_truth_are_caught() {
     assert!(unversioned.is_empty(), "a store may keep its versions to itself: {unversioned:?}");
     let prefixless = broken_by(SaysItKnowsNoPrefixes).await;
     assert!(prefixless.contains("remove_prefix_keeps_all_other_keys"), "{prefixless:?}");
+    for fault in [SaysItKnowsNoTags, RefusesTagsAndRemovesThem] {
+        let tagless = broken_by(fault).await;
+        assert!(
+            tagless.contains("remove_tagged_keeps_all_other_entries"),
+            "{fault:?}: {tagless:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn tags_that_show_nothing_are_told() {
+    let told = async |tags: fn(&str, Option<&u32>) -> Vec<&'static str>| {
+        let subject = || async move { Broken::subject(Nothing).tagged_by(tags) };
+        let violations = violations(subject).await;
+        violations.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+    };
+    let none = told(|_, _| vec![]).await;
+    assert!(none.contains("by the function that `tagged_by` was given no entry"), "{none}");
+    let same = told(|_, value| vec![if value.is_some() { "value" } else { "none" }]).await;
+    assert!(!same.contains("have the same tags"), "{same}");
+    let same = told(|_, _| vec!["same"]).await;
+    assert!(same.contains("have the same tags"), "{same}");
 }
 
 #[tokio::test(start_paused = true)]

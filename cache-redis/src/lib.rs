@@ -82,7 +82,8 @@
 //!   +strlen +pttl +pexpire +unlink +scan +evalsha +eval +script|load +multi +exec
 //! ```
 //!
-//! In a cluster also `+cluster|slots +asking`, on every node. The user of Sentinels needs
+//! With more than 100 million keys `+dbsize` as well, since a scan that has no right to ask for their number ends there. In a
+//! cluster also `+cluster|slots +asking`, on every node. The user of Sentinels needs
 //! `+@connection +sentinel|get-master-addr-by-name`.
 //!
 //! Valkey speaks the same protocol, and has all of these: version 7.2 and newer should do, with the same
@@ -102,7 +103,7 @@
 //! | `remove` | `UNLINK` | 1 |
 //! | a load of a cold key by a strategy | `get`, `claim`, `fill` | 3 |
 //! | `get_many`, `set_many`, `remove_many` | `MGET`, scripts, `UNLINK` | 1 for each 500 keys |
-//! | `remove_prefix`, `clear` | `SCAN`, `UNLINK` | up to 2 for each 1000 keys in the database |
+//! | `remove_prefix`, `clear` | `SCAN`, `UNLINK`, and for each million keys `DBSIZE` | up to 2 for each 1000 keys in the database |
 //!
 //! In a cluster the operations on many keys take one round trip for each 500 keys of a node, to all nodes at
 //! the same time, and what would be an `MGET` is a `GET` for each key, since the keys are in different slots. A
@@ -152,6 +153,7 @@
 //! | the cluster is down, or has no owner for a slot (`CLUSTERDOWN`, `TRYAGAIN`) | an error | has the map brought up to date |
 //! | a primary of a cluster dies | an error at once for keys in its slots | asks the others who has taken over |
 //! | a key holds another type (`WRONGTYPE`), or bytes that are no slot | a miss, counted by [`undecodable`](RedisStore::undecodable) | the next load replaces it |
+//! | a `SCAN` does not end: its cursor comes again, or it has ten times the pages that the keys of the server take | an error | |
 //! | a permission is withdrawn (`NOPERM`) | an error that names it | |
 //!
 //! The strategies of `cache-core` turn all of these errors into loads. Nothing waits for a connection,
@@ -279,6 +281,7 @@ mod bus;
 mod canary;
 #[cfg(feature = "cluster")]
 mod cluster;
+mod course;
 mod error;
 mod gather;
 mod inner;

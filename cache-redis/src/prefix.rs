@@ -3,12 +3,10 @@
 use cache_core::Result;
 use redis::{Cmd, Pipeline, Value};
 
+use crate::course::{Course, STEP};
 use crate::error::unexpected;
 use crate::link::{Link, Live, is_redirection};
 use crate::marks::own_and_log;
-
-/// How many keys the server looks at for one answer.
-const STEP: usize = 1000;
 
 /// Which of the keys with a prefix are removed.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -20,6 +18,8 @@ pub(crate) enum Removal {
 
 /// Removes every key on this server that begins with `prefix`, one batch at a time, so that the server is
 /// never blocked for long. Returns the keys that have moved to another node meanwhile.
+///
+/// It takes as long as the server has keys, but no server makes it go on for ever: see [`Course`].
 pub(crate) async fn remove(
     link: &Link,
     live: &Live,
@@ -29,7 +29,7 @@ pub(crate) async fn remove(
     forget_log(link, live, prefix).await?;
     let pattern = format!("{}*", escaped(prefix));
     let mut moved = Vec::new();
-    let mut cursor = b"0".to_vec();
+    let (mut cursor, mut course) = (b"0".to_vec(), Course::new());
     loop {
         let mut scan = redis::cmd("SCAN");
         scan.arg(&cursor).arg("MATCH").arg(&pattern).arg("COUNT").arg(STEP);
@@ -50,6 +50,14 @@ pub(crate) async fn remove(
         remove_page(link, live, keys, removal, &mut moved).await?;
         if next == b"0" {
             return Ok(moved);
+        }
+        course.goes_on(&next)?;
+        if course.asks_for_keys() {
+            let answer = link.send(live, &redis::cmd("DBSIZE"), link.deadline()).await?;
+            // Who may not ask goes as far as without an answer.
+            if let Value::Int(keys) = answer {
+                course.keys(u64::try_from(keys).unwrap_or(0));
+            }
         }
         cursor = next;
     }

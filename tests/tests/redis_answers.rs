@@ -190,3 +190,31 @@ async fn many_keys_go_by_all_connections() {
     // One by one they go where they went together.
     assert!(store.value("7").await.expect("an answer").is_none());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_scan_of_a_million_keys_comes_to_its_end_while_their_number_grows() {
+    let server = Server::start().await;
+    let store = patient_at(&server.url(), "s").connect().await.expect("a server");
+    let mut other = foreign(&server.url()).await;
+    let mut add = async |from: u32, to: u32| {
+        let add = "for i = ARGV[1], ARGV[2] do redis.call('SET', 'other:' .. i, 'x') end";
+        for from in (from..to).step_by(20_000) {
+            let to = from + 19_999;
+            let _: () =
+                tell(&mut other, &["EVAL", add, "0", &from.to_string(), &to.to_string()]).await;
+        }
+    };
+    add(0, 1_000_000).await;
+    let names: Vec<String> = (0..1000).map(|number| number.to_string()).collect();
+    let keys: Vec<&str> = names.iter().map(String::as_str).collect();
+    let entries = keys.iter().map(|key| (*key, Some(Bytes::new()), SetOptions::ttl(MINUTE)));
+    for set in store.set_many(entries.collect()).await {
+        set.expect("set");
+    }
+    // The server's table becomes larger in the middle of the scan.
+    let (removed, ()) = tokio::join!(store.remove_prefix(""), add(1_000_000, 1_200_000));
+    removed.expect("removed");
+    assert!(store.get_many(&keys).await.into_iter().all(|entry| matches!(entry, Ok(None))));
+    let left: u32 = tell(&mut other, &["DBSIZE"]).await;
+    assert_eq!(left, 1_200_000, "what is others' stays");
+}

@@ -26,7 +26,12 @@ fn store<V>(store: MemoryStore<Marked<V>>) -> Memory<V>
 where
     V: Clone + Send + Sync + 'static,
 {
-    store.tagged(MemoryMarks::new(), |key: &str, _: Option<&V>| [short(key), "all".into()])
+    store.tagged(MemoryMarks::new(), own_and_all)
+}
+
+/// The tags of an entry: its own, and one that all have.
+fn own_and_all<V>(key: &str, _: Option<&V>) -> [String; 2] {
+    [short(key), "all".into()]
 }
 
 /// A tag for a key of any length.
@@ -37,14 +42,16 @@ fn short(key: &str) -> String {
 store_conformance!(memory, {
     let (clock, hands) = Clock::manual();
     let inner = MemoryStore::builder().capacity(10_000).clock(clock).build();
-    Subject::new(store::<String>(inner.expect("valid options"))).manual_clock(hands)
+    let store = store::<String>(inner.expect("valid options"));
+    Subject::new(store).manual_clock(hands).tagged_by(own_and_all)
 });
 store_conformance!(moka_within_a_namespace, {
     let (clock, hands) = Clock::manual();
     let inner = MokaStore::builder().capacity(10_000).clock(clock).build();
     let inner = inner.expect("valid options").namespaced("shop");
     let tags = |key: &str, value: Option<&u64>| [short(key), format!("value:{}", value.is_some())];
-    Subject::new(inner.tagged(MemoryMarks::new(), tags).shared()).manual_clock(hands)
+    let store = inner.tagged(MemoryMarks::new(), tags).shared();
+    Subject::new(store).manual_clock(hands).tagged_by(tags)
 });
 store_conformance!(without_tags, {
     let (clock, hands) = Clock::manual();
@@ -53,19 +60,29 @@ store_conformance!(without_tags, {
     let store = inner.tagged(MemoryMarks::new(), |_: &str, _: Option<&u64>| None::<String>);
     Subject::new(store).manual_clock(hands)
 });
+store_conformance!(within_a_namespace_of_a_namespace, {
+    let (clock, hands) = Clock::manual();
+    let inner = MemoryStore::builder().capacity(10_000).clock(clock).build();
+    let tags = |_: &str, value: Option<&String>| [format!("value:{value:?}"), "all".into()];
+    let store = inner.expect("valid options").tagged(MemoryMarks::new(), tags);
+    let store = store.namespaced("a*b").namespaced("100%");
+    Subject::new(store).manual_clock(hands).tagged_by(tags)
+});
 store_conformance!(json_bytes, {
     let (clock, hands) = Clock::manual();
     let inner = MemoryStore::<Bytes>::builder().capacity(10_000).clock(clock).build();
     let inner = inner.expect("valid options").encoded(TaggedCodec::new(Json::new()));
-    let store = inner.tagged(MemoryMarks::new(), |key: &str, _: Option<&String>| [short(key)]);
-    Subject::new(Arc::new(store)).manual_clock(hands)
+    let tags = |key: &str, _: Option<&String>| [short(key)];
+    let store = inner.tagged(MemoryMarks::new(), tags);
+    Subject::new(Arc::new(store)).manual_clock(hands).tagged_by(tags)
 });
 store_conformance!(positional_bytes, {
     let (clock, hands) = Clock::manual();
     let inner = MemoryStore::<Bytes>::builder().capacity(10_000).clock(clock).build();
     let inner = inner.expect("valid options").encoded(TaggedCodec::new(Postcard::new()));
-    let store = inner.tagged(MemoryMarks::new(), |key: &str, _: Option<&u64>| [short(key)]);
-    Subject::new(store).manual_clock(hands)
+    let tags = |key: &str, _: Option<&u64>| [short(key)];
+    let store = inner.tagged(MemoryMarks::new(), tags);
+    Subject::new(store).manual_clock(hands).tagged_by(tags)
 });
 
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -31,9 +31,11 @@ const LONG: Duration = Duration::from_secs(600);
 fn tagged(redis: RedisStore) -> Store {
     let marks = RedisMarks::new(&redis);
     let store = redis.namespaced("n").encoded(TaggedCodec::new(Json::new()));
-    store.tagged(marks, |_: &str, value: Option<&Value>| {
-        value.map(|(tags, _)| tags.split(' ').map(str::to_owned).collect()).unwrap_or(vec![])
-    })
+    store.tagged(marks, tags_of)
+}
+
+fn tags_of(_: &str, value: Option<&Value>) -> Vec<String> {
+    value.map(|(tags, _)| tags.split(' ').map(str::to_owned).collect()).unwrap_or(vec![])
 }
 
 /// A store as another process has it.
@@ -80,18 +82,33 @@ store_conformance!(json_with_tags, {
     let redis = patient().await.connect().await.expect("a server");
     let marks = RedisMarks::new(&redis);
     let inner = redis.namespaced("n").encoded(TaggedCodec::new(Json::new()));
-    let store = inner.tagged(marks, |key: &str, value: Option<&String>| {
-        [format!("key:{key:.100}"), format!("value:{}", value.is_some())]
-    });
-    Subject::new(store).real_time(Duration::from_millis(100))
+    let store = inner.tagged(marks, key_and_kind);
+    Subject::new(store).real_time(Duration::from_millis(100)).tagged_by(key_and_kind)
+});
+store_conformance!(json_with_tags_on_a_cluster, {
+    let redis = patient_cluster().await.connect().await.expect("a cluster");
+    let marks = RedisMarks::new(&redis);
+    let store = redis.encoded(TaggedCodec::new(Json::new())).tagged(marks, key_and_kind);
+    Subject::new(store).real_time(Duration::from_millis(100)).tagged_by(key_and_kind)
+});
+store_conformance!(values_with_tags_within_a_namespace, {
+    let redis = patient().await.connect().await.expect("a server");
+    let store = tagged(redis).namespaced("shop").shared();
+    Subject::with_samples(store, |number| (format!("t{} all", number % 3), number.into()))
+        .real_time(Duration::from_millis(100))
+        .tagged_by(tags_of)
 });
 store_conformance!(memory_with_marks_on_redis, {
     let redis = patient().await.connect().await.expect("a server");
     let inner = MemoryStore::<Marked<u64>>::new(1000);
-    let store = inner
-        .tagged(RedisMarks::new(&redis), |key: &str, _: Option<&u64>| [format!("key:{key:.100}")]);
-    Subject::new(store.shared()).real_time(Duration::from_millis(100))
+    let tags = |key: &str, _: Option<&u64>| [format!("key:{key:.100}")];
+    let store = inner.tagged(RedisMarks::new(&redis), tags).shared();
+    Subject::new(store).real_time(Duration::from_millis(100)).tagged_by(tags)
 });
+
+fn key_and_kind(key: &str, value: Option<&String>) -> [String; 2] {
+    [format!("key:{key:.100}"), format!("value:{}", value.is_some())]
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_invalidated_tag_takes_its_own_entries_and_no_other_in_every_process() {

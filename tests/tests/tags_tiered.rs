@@ -31,15 +31,28 @@ store_conformance!(memory_over_memory, {
     };
     let tiers = Tiered::builder(memory(), memory()).clock(clock.clone()).near_ttl(Duration::MAX);
     let tiers = tiers.build().expect("valid options");
-    let store = tiers
-        .tagged(MemoryMarks::new(), |key: &str, _: Option<&String>| [format!("key:{key:.100}")]);
-    Subject::new(store).manual_clock(hands)
+    let tags = |key: &str, _: Option<&String>| [format!("key:{key:.100}")];
+    let store = tiers.tagged(MemoryMarks::new(), tags);
+    Subject::new(store).manual_clock(hands).tagged_by(tags)
+});
+store_conformance!(memory_over_memory_with_tags, {
+    let (clock, hands) = Clock::manual();
+    let far = MemoryStore::builder().capacity(10_000).clock(clock.clone()).build();
+    let tags = |key: &str, value: Option<&u64>| {
+        [format!("key:{key:.100}"), format!("value:{}", value.is_some())]
+    };
+    let far = far.expect("valid options").tagged(MemoryMarks::new(), tags);
+    let near = MemoryStore::builder().capacity(10_000).clock(clock.clone()).build();
+    let tiers = Tiered::builder(near.expect("valid options"), far);
+    let tiers = tiers.clock(clock).near_ttl(Duration::MAX).build().expect("valid options");
+    Subject::new(tiers.shared()).manual_clock(hands).tagged_by(tags)
 });
 store_conformance!(memory_over_redis_with_near_marks, {
     let (bus, tags) = (LocalBus::new(1024), LocalBus::new(1024));
     let store = process(&redis_url().await, &fresh_name(), &bus, &tags).await;
     Subject::with_samples(store, |number| (format!("t{}", number % 3), number.into()))
         .real_time(Duration::from_millis(100))
+        .tagged_by(tags_of)
 });
 
 /// The caches of one process, which others share a server and two buses with.
@@ -61,12 +74,11 @@ fn over<B: Bus>(redis: RedisStore, keys: &LocalBus, tags: Broadcast<B>) -> Store
     let tiers = Tiered::builder(MemoryStore::new(10_000), far).coherent_by(near);
     let tiers = tiers.near_ttl(Duration::MAX);
     let marks = NearMarks::new(marks, tags.trust(Duration::from_secs(60)));
-    tiers.build().expect("valid options").tagged(
-        marks.expect("valid options"),
-        |_: &str, value: Option<&Value>| {
-            value.map(|(tags, _)| tags.split(' ').map(str::to_owned).collect()).unwrap_or(vec![])
-        },
-    )
+    tiers.build().expect("valid options").tagged(marks.expect("valid options"), tags_of)
+}
+
+fn tags_of(_: &str, value: Option<&Value>) -> Vec<String> {
+    value.map(|(tags, _)| tags.split(' ').map(str::to_owned).collect()).unwrap_or(vec![])
 }
 
 fn value(tags: &str, number: u64) -> Value {

@@ -57,6 +57,8 @@
 //!   [`Subject::advance_with`]), or the kit waits for real, with wide margins
 //!   ([`Subject::real_time`]).
 //! - **Values**: of a type that is a [`Sample`], or made by a closure ([`Subject::with_samples`]).
+//! - **Tags**, of a store whose entries have some: the function of key and value that tells them
+//!   ([`Subject::tagged_by`]). Without it the kit tests only that entries without a tag stay.
 //!
 //! What a store does not claim in its [`Capabilities`](crate::Capabilities) is tested to behave as
 //! the default does (every claim is granted, `remove_prefix` is `Unsupported`, ...). No test is skipped.

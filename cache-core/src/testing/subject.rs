@@ -25,8 +25,11 @@ use crate::{CacheStore, ManualClock, SetOptions};
 pub struct Subject<S: CacheStore> {
     store: Arc<S>,
     samples: Arc<dyn Fn(u32) -> S::Value + Send + Sync>,
+    tags: Option<Box<Tags<S::Value>>>,
     time: Time,
 }
+
+type Tags<V> = dyn Fn(&str, Option<&V>) -> Vec<String> + Send + Sync;
 
 enum Time {
     Manual { advance: Box<dyn Fn(Duration) + Send + Sync>, passed: Mutex<Duration> },
@@ -48,7 +51,37 @@ impl<S: Comparable> Subject<S> {
         samples: impl Fn(u32) -> S::Value + Send + Sync + 'static,
     ) -> Self {
         let time = Time::Real { unit: Duration::from_millis(100), start: Instant::now() };
-        Self { store: Arc::new(store), samples: Arc::new(samples), time }
+        Self { store: Arc::new(store), samples: Arc::new(samples), tags: None, time }
+    }
+
+    /// The entries of the store have the tags that `tags` tells of a key, as this store is asked for it,
+    /// and a value: the function that a [`Tagged`](crate::Tagged) store has been given, say.
+    ///
+    /// Without it the kit knows no entry that has a tag, and finds out only that
+    /// [`remove_tagged`](CacheStore::remove_tagged) leaves the others alone. Entries have to differ in their tags: if all
+    /// samples have the same ones, nothing shows that the others stay, and the kit says so.
+    ///
+    /// ```
+    /// use cache_core::testing::{ModelStore, Subject};
+    /// use cache_core::{CacheStoreExt, Clock, MemoryMarks};
+    ///
+    /// let (clock, hands) = Clock::manual();
+    /// let tags = |key: &str, value: Option<&u64>| [format!("key:{key:.100}"), format!("{value:?}")];
+    /// let store = ModelStore::new(clock).tagged(MemoryMarks::new(), tags);
+    /// let subject = Subject::new(store).manual_clock(hands).tagged_by(tags);
+    /// ```
+    #[must_use]
+    pub fn tagged_by<T>(
+        mut self,
+        tags: impl Fn(&str, Option<&S::Value>) -> T + Send + Sync + 'static,
+    ) -> Self
+    where
+        T: IntoIterator<Item: AsRef<str>>,
+    {
+        self.tags = Some(Box::new(move |key, value| {
+            tags(key, value).into_iter().map(|tag| tag.as_ref().to_owned()).collect()
+        }));
+        self
     }
 
     /// Time passes when the kit moves the hands of the store's clock.
@@ -88,6 +121,11 @@ impl<S: Comparable> Subject<S> {
     /// A value; different ones for different numbers.
     pub(super) fn sample(&self, number: u32) -> S::Value {
         (self.samples)(number)
+    }
+
+    /// The tags of an entry; `None` if the subject does not tell.
+    pub(super) fn tags_of(&self, key: &str, value: Option<&S::Value>) -> Option<Vec<String>> {
+        self.tags.as_ref().map(|tags| tags(key, value))
     }
 
     /// So many units of time.

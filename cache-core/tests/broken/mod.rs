@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use cache_core::testing::{ModelStore, Operation, Subject};
 use cache_core::{
-    CacheStore, Capabilities, Claim, ClaimOptions, Clock, Entry, Error, ErrorKind, Fill, Lease,
-    Result, SetOptions, Version,
+    CacheStore, CacheStoreExt, Capabilities, Claim, ClaimOptions, Clock, Entry, Error, ErrorKind,
+    Fill, Lease, Marked, MemoryMarks, Result, SetOptions, Tagged, Version,
 };
+use futures_util::FutureExt;
 use tokio::task::yield_now;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -21,6 +22,8 @@ pub(crate) enum Fault {
     SaysItIsNotFenced,
     SaysItHasNoVersions,
     SaysItKnowsNoPrefixes,
+    SaysItKnowsNoTags,
+    RefusesTagsAndRemovesThem,
 
     FirstReadFindsSomething,
     CorruptsOneValue,
@@ -90,6 +93,15 @@ pub(crate) enum Fault {
     ADroppedRemovalCorrupts,
     ADroppedClaimStays,
     ADroppedFillCorrupts,
+
+    RemovesTheFirstTagOnly,
+    /// This operation overlooks what has been removed by tag.
+    FindsWhatTagsRemoved(Operation),
+    GetNowFindsWhatTagsRemoved,
+    TagsRemoveEverything,
+    TagsRemoveWhatHadThemBefore,
+    TagsRemoveTwice,
+    ReleaseHeldThroughTags,
 }
 use Fault::*;
 
@@ -97,7 +109,7 @@ const HOUR: Duration = Duration::from_secs(3600);
 const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
 
 pub(crate) struct Broken {
-    inner: ModelStore<u32>,
+    inner: Tagged<ModelStore<Marked<u32>>, MemoryMarks, u32>,
     fault: Fault,
     used: AtomicBool,
     log: Mutex<Log>,
@@ -110,14 +122,18 @@ struct Log {
     removed: HashMap<String, u32>,
     held: HashMap<String, u32>,
     claimed: Vec<String>,
+    /// Keys, with the tags of values that have been replaced.
+    before: Vec<(String, String)>,
+    /// What has been removed by tag last.
+    tags: Vec<String>,
 }
 
 impl Broken {
     pub(crate) fn subject(fault: Fault) -> Subject<Self> {
         let (clock, hands) = Clock::manual();
-        let inner = ModelStore::new(clock);
+        let inner = ModelStore::new(clock).tagged(MemoryMarks::new(), tags);
         let store = Self { inner, fault, used: AtomicBool::new(false), log: Mutex::default() };
-        Subject::new(store).manual_clock(hands)
+        Subject::new(store).manual_clock(hands).tagged_by(tags)
     }
 
     fn is(&self, fault: Fault) -> bool {
@@ -144,6 +160,15 @@ impl Broken {
         let count = of(&mut log).entry(key.to_owned()).or_default();
         *count += 1;
         *count
+    }
+
+    /// The entry, also if it has been removed by tag.
+    async fn below(&self, key: &str) -> Option<Entry<u32>> {
+        let entry = self.inner.inner().get(key).await.unwrap()?;
+        Some(match entry.value().map(|marked| marked.value().copied()) {
+            Some(Some(value)) => entry.map(|_| value),
+            _ => Entry::new(None, entry.fresh_for(), entry.usable_for()),
+        })
     }
 
     async fn old(&self, key: &str) -> Option<Entry<u32>> {
@@ -181,6 +206,12 @@ impl Broken {
     }
 }
 
+/// The length of the key, and whether the value is even.
+fn tags(key: &str, value: Option<&u32>) -> [String; 2] {
+    let parity = value.map_or("none", |value| if value % 2 == 0 { "even" } else { "odd" });
+    [key.len().to_string(), parity.to_owned()]
+}
+
 impl CacheStore for Broken {
     type Value = u32;
 
@@ -194,8 +225,16 @@ impl CacheStore for Broken {
         if !self.used.swap(true, Ordering::Relaxed) && self.is(FirstReadFindsSomething) {
             return Ok(Some(Entry::new(None, HOUR, HOUR)));
         }
+        if self.is(TagsRemoveTwice) {
+            let again = std::mem::take(&mut self.log.lock().unwrap().tags);
+            let again: Vec<_> = again.iter().map(String::as_str).collect();
+            self.inner.remove_tagged(&again).await?;
+        }
         let entry = self.inner.get(key).await?;
         let Some(entry) = entry else {
+            if self.is(FindsWhatTagsRemoved(Operation::Get)) {
+                return Ok(self.below(key).await);
+            }
             let shows = self.is(LeasesShow) && self.last_was(Operation::Claim, key);
             return Ok(shows.then(|| Entry::new(None, HOUR, HOUR)));
         };
@@ -212,18 +251,28 @@ impl CacheStore for Broken {
         })
     }
 
-    fn get_now(&self, _: &str) -> Poll<Option<Entry<u32>>> {
-        if self.is(GetNowFindsNothing) { Poll::Ready(None) } else { Poll::Pending }
+    fn get_now(&self, key: &str) -> Poll<Option<Entry<u32>>> {
+        match self.fault {
+            GetNowFindsNothing => Poll::Ready(None),
+            GetNowFindsWhatTagsRemoved => Poll::Ready(self.below(key).now_or_never().flatten()),
+            _ => Poll::Pending,
+        }
     }
 
     fn get_now_as<T>(
         &self,
         key: &str,
-        _: impl FnOnce(Option<u32>) -> Poll<Option<Option<T>>>,
+        look: impl FnOnce(Option<u32>) -> Poll<Option<Option<T>>>,
     ) -> Poll<Option<Entry<T>>> {
         match self.get_now(key) {
-            Poll::Pending if self.is(GetNowAsFindsNothing) => Poll::Ready(None),
-            told => told.map(|_| None),
+            _ if self.is(GetNowAsFindsNothing) => Poll::Ready(None),
+            Poll::Ready(Some(entry)) => {
+                let lives = (entry.fresh_for(), entry.usable_for());
+                let seen = look(entry.into_value());
+                seen.map(|seen| seen.map(|value| Entry::new(value, lives.0, lives.1)))
+            }
+            Poll::Ready(None) => Poll::Ready(None),
+            Poll::Pending => Poll::Pending,
         }
     }
 
@@ -239,6 +288,11 @@ impl CacheStore for Broken {
             ZeroRemoves if zero => self.inner.remove(key).await?,
             KeepsAnOldValue if old == Some(Some(14)) && value == Some(15) => return Ok(()),
             NegativeBlocksCreation if old == Some(None) => return Ok(()),
+            TagsRemoveWhatHadThemBefore => {
+                let before = old.iter().flat_map(|value| tags(key, value.as_ref()));
+                let before = before.map(|tag| (key.to_owned(), tag));
+                self.log.lock().unwrap().before.extend(before);
+            }
             RemovedKeysStayRemoved if removed >= 2 && value.is_some() => return Ok(()),
             RefusesToBeStaleFromTheStart if options.fresh_for().is_zero() => {
                 return Err(Error::new(ErrorKind::InvalidOption));
@@ -281,6 +335,11 @@ impl CacheStore for Broken {
             }
         }
         let mut entries = self.inner.get_many(keys).await;
+        if self.is(FindsWhatTagsRemoved(Operation::GetMany)) {
+            for (key, entry) in keys.iter().zip(&mut entries) {
+                *entry = Ok(self.below(key).await);
+            }
+        }
         if self.is(GetManyAnswersInReverse) {
             entries.reverse();
         }
@@ -340,6 +399,29 @@ impl CacheStore for Broken {
         }
     }
 
+    async fn remove_tagged(&self, tags: &[&str]) -> Result<()> {
+        self.note(Operation::RemoveTagged, "");
+        self.log.lock().unwrap().tags = tags.iter().map(ToString::to_string).collect();
+        match self.fault {
+            RefusesTagsAndRemovesThem => {
+                self.inner.remove_tagged(tags).await?;
+                return Err(Error::new(ErrorKind::Unsupported));
+            }
+            RemovesTheFirstTagOnly => {
+                return self.inner.remove_tagged(&tags[..tags.len().min(1)]).await;
+            }
+            TagsRemoveEverything => self.inner.clear().await?,
+            TagsRemoveWhatHadThemBefore => {
+                let mut before = std::mem::take(&mut self.log.lock().unwrap().before);
+                before.retain(|(_, tag)| tags.contains(&tag.as_str()));
+                let before: Vec<_> = before.iter().map(|(key, _)| key.as_str()).collect();
+                self.inner.remove_many(&before).await?;
+            }
+            _ => {}
+        }
+        self.inner.remove_tagged(tags).await
+    }
+
     async fn clear(&self) -> Result<()> {
         self.note(Operation::Clear, "");
         let negative = self.old("none").await.filter(|_| self.is(ClearOverlooksNegatives));
@@ -370,6 +452,12 @@ impl CacheStore for Broken {
         };
         let held = Ok(Claim::Held { retry_in: Duration::ZERO });
         let mut claim = self.inner.claim(key, options).await?;
+        if let (Claim::Granted(_), FindsWhatTagsRemoved(Operation::Claim)) = (&claim, self.fault)
+            && options.seen().is_none()
+            && let Some(entry) = self.below(key).await
+        {
+            return Ok(Claim::Found(entry));
+        }
         match (&claim, self.fault) {
             (Claim::Granted(_), HoldsARefreshOfNothing)
                 if old.is_none() && options.seen().is_some() =>
@@ -427,7 +515,9 @@ impl CacheStore for Broken {
         if self.is(RefusedFillKeepsTheLease) {
             options.check()?;
         }
-        let first = if self.is(ADroppedFillCorrupts) { Some(999) } else { value };
+        // Of the same parity, so that it has the same tags.
+        let corrupt = |value: u32| if self.is(ADroppedFillCorrupts) { value + 1000 } else { value };
+        let first = value.map(corrupt);
         let fill = self.inner.fill(lease, first, options.clone()).await?;
         if self.is(ADroppedFillCorrupts) && fill == Fill::Stored {
             yield_now().await;
@@ -442,9 +532,12 @@ impl CacheStore for Broken {
 
     async fn release(&self, lease: Lease) -> Result<bool> {
         let key = lease.key().to_owned();
-        self.note(Operation::Release, &key);
+        let last = self.note(Operation::Release, &key).map(|(last, _)| last);
         let entry = self.old(&key).await;
         match self.fault {
+            ReleaseHeldThroughTags if last == Some(Operation::RemoveTagged) => {
+                self.inner.release(lease).await.map(|_| true)
+            }
             ReleaseDoesNothing => Ok(true),
             ReleasesTheLeasesOfOthers if entry.is_none() => {
                 let held = self.inner.release(lease).await;
@@ -469,6 +562,7 @@ impl CacheStore for Broken {
             SaysItIsNotFenced => capabilities.fenced = false,
             SaysItHasNoVersions => capabilities.versioned = false,
             SaysItKnowsNoPrefixes => capabilities.prefix = false,
+            SaysItKnowsNoTags | RefusesTagsAndRemovesThem => capabilities.tags = false,
             _ => {}
         }
         capabilities

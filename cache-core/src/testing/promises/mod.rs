@@ -8,6 +8,8 @@ mod leases;
 mod lifetimes;
 mod refreshes;
 mod removal;
+mod rows;
+mod tags;
 
 use std::time::Duration;
 
@@ -95,6 +97,12 @@ macro_rules! __store_promises {
             a_dropped_removal_is_done_or_not_done
             a_dropped_claim_ends_by_itself
             a_dropped_fill_is_done_or_not_done
+
+            remove_tagged_removes_every_entry_that_has_one_of_the_tags
+            remove_tagged_keeps_all_other_entries
+            what_is_written_after_a_removal_by_tag_stays
+            a_fill_after_a_removal_by_tag_is_refused
+            a_release_after_a_removal_by_tag_tells_that_the_lease_was_lost
         ] $($more)* }
     };
 }
@@ -108,7 +116,7 @@ macro_rules! table {
 pub(super) fn all<S: Comparable>() -> Vec<Promise<S>> {
     use self::{
         bulk::*, cancellation::*, entries::*, fences::*, leases::*, lifetimes::*, refreshes::*,
-        removal::*,
+        removal::*, tags::*,
     };
     crate::__store_promises! { [table] }
 }
