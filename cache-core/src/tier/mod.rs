@@ -72,6 +72,10 @@ use crate::{
 /// Who keeps the tiers coherent says for how long the near store can be trusted. When that time is over, the near
 /// store answers nothing, and reads go to the far one, until it is known again that no change was missed.
 ///
+/// It counts by a monotonic [`Clock`](crate::Clock), whose thread ends the trust. A process that was stopped and goes on may read near
+/// copies until that thread has its turn, which took less than a millisecond where it was tried; and time in which the whole
+/// machine sleeps does not pass for such a clock on Linux, so add one `trust` after that.
+///
 /// # When one of them fails
 ///
 /// *The far store fails*: what is near is served for as long as it lives and is trusted; without coherence that is
