@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
-use cache_core::testing::{Operation, SlowStore, fresh_name};
+use cache_core::testing::{Operation, SlowStore, Subject, fresh_name};
 use cache_core::{
     Broadcast, CacheStore, CacheStoreExt, Claim, ClaimOptions, Encoded, ErrorKind, Fill, Marked,
     Namespaced, NearMarks, Resync, SetOptions, TagStore, Tagged, TaggedCodec, Tiered,
+    store_conformance,
 };
 use cache_memory::MemoryStore;
 use cache_redis::{RedisBus, RedisMarks, RedisStore, Tracking};
@@ -43,6 +44,19 @@ async fn process(url: &str, service: &str, by_key: bool) -> Tiers {
     tiers.trusted().await;
     tiers
 }
+
+/// Whose own news may come at any time, and close nothing.
+async fn subject(by_key: bool) -> Subject<Tiers> {
+    let store = store(&redis_url().await, &fresh_name(), by_key).await;
+    let tiers = Tiered::builder(MemoryStore::new(10_000), far(&store)).near_ttl(Duration::MAX);
+    let tiers = tiers.coherent_by(tracking(&store, by_key).trust(LONG_TRUST));
+    let tiers = tiers.build().expect("valid options");
+    tiers.trusted().await;
+    Subject::new(tiers).real_time(Duration::from_millis(100))
+}
+
+store_conformance!(by_prefix, subject(false).await);
+store_conformance!(by_key, subject(true).await);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn by_key_nobody_is_told_of_what_he_has_not_read() {

@@ -106,6 +106,18 @@ impl Tracking {
     }
 
     /// Of these marks, for [`NearMarks`](cache_core::NearMarks) of them.
+    ///
+    /// ```no_run
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// use cache_core::NearMarks;
+    /// use cache_redis::{RedisMarks, RedisStore, Tracking};
+    ///
+    /// let redis = RedisStore::connect("redis://127.0.0.1:6379", "shop").await?;
+    /// let marks = RedisMarks::new(&redis);
+    /// let of_marks = Tracking::of_marks(&marks);
+    /// let marks = NearMarks::new(marks, of_marks)?;
+    /// # Ok::<_, cache_core::Error>(()) }).unwrap();
+    /// ```
     pub fn of_marks(marks: &RedisMarks) -> Self {
         Self::watching(&marks.store, marks.prefix.to_string(), Of::Marks)
     }
@@ -128,6 +140,20 @@ impl Tracking {
 
     /// Hears of the keys that were read here only, instead of all. The store has to be built
     /// [`tracked`](crate::RedisBuilder::tracked).
+    ///
+    /// ```no_run
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// use bytes::Bytes;
+    /// use cache_core::{CacheStoreExt, Tiered};
+    /// use cache_redis::{RedisStore, Tracking};
+    /// # let near = cache_core::testing::ModelStore::<Bytes>::new(cache_core::Clock::system());
+    ///
+    /// let redis = RedisStore::builder("shop").url("redis://127.0.0.1:6379").tracked().connect().await?;
+    /// let pages = Tiered::builder(near, redis.clone().namespaced("page"))
+    ///     .coherent_by(Tracking::of(&redis).namespace("page").by_key())
+    ///     .build()?;
+    /// # Ok::<_, cache_core::Error>(()) }).unwrap();
+    /// ```
     pub fn by_key(mut self) -> Self {
         self.watch.by_key = true;
         self
