@@ -5,7 +5,7 @@ use std::task::Poll;
 use async_trait::async_trait;
 
 use crate::{
-    CacheStore, Capabilities, Claim, ClaimOptions, Entry, Fill, Lease, Result, SetOptions,
+    CacheStore, Capabilities, Claim, ClaimOptions, Entry, Fill, Lease, NearTier, Result, SetOptions,
 };
 
 /// The twin of [`CacheStore`] that can be a `dyn`. Every store is one; [`SharedStore`] is made of it.
@@ -52,6 +52,8 @@ pub trait DynCacheStore<V>: Send + Sync + 'static {
     async fn dyn_release(&self, lease: Lease) -> Result<bool>;
     /// As [`CacheStore::capabilities`].
     fn dyn_capabilities(&self) -> Capabilities;
+    /// As [`CacheStore::attach_near`].
+    fn dyn_attach_near(&self, near: NearTier);
 }
 
 #[async_trait]
@@ -118,6 +120,10 @@ impl<S: CacheStore> DynCacheStore<S::Value> for S {
 
     fn dyn_capabilities(&self) -> Capabilities {
         self.capabilities()
+    }
+
+    fn dyn_attach_near(&self, near: NearTier) {
+        self.attach_near(near);
     }
 }
 
@@ -216,6 +222,10 @@ impl<V: Clone + Send + Sync + 'static> CacheStore for SharedStore<V> {
 
     fn capabilities(&self) -> Capabilities {
         self.0.dyn_capabilities()
+    }
+
+    fn attach_near(&self, near: NearTier) {
+        self.0.dyn_attach_near(near);
     }
 }
 

@@ -4,8 +4,8 @@ use std::task::Poll;
 use std::time::Duration;
 
 use crate::{
-    Claim, ClaimOptions, Encoded, Entry, Error, ErrorKind, Fill, Lease, Marked, Namespaced, Result,
-    SetOptions, SharedStore, Tagged,
+    Claim, ClaimOptions, Encoded, Entry, Error, ErrorKind, Fill, Lease, Marked, Namespaced,
+    NearTier, Result, SetOptions, SharedStore, Tagged,
 };
 
 /// Holds entries of one type of value under string keys.
@@ -257,6 +257,15 @@ pub trait CacheStore: Send + Sync + 'static {
     fn capabilities(&self) -> Capabilities {
         Capabilities::default()
     }
+
+    /// Has a near tier in front of this store told of what the store itself forgets because others have changed it, and has
+    /// it trusted only while the store trusts its own copies.
+    ///
+    /// [`Tiered`](crate::Tiered) stores ask for it, of a far store that keeps copies: there is no other that has to do
+    /// anything. A wrapper hands the near tier down, [within](NearTier::within) whatever it puts before each key.
+    fn attach_near(&self, near: NearTier) {
+        drop(near);
+    }
 }
 
 /// What a store does beyond the defaults of [`CacheStore`].
@@ -444,5 +453,9 @@ impl<S: CacheStore> CacheStore for Arc<S> {
 
     fn capabilities(&self) -> Capabilities {
         S::capabilities(self)
+    }
+
+    fn attach_near(&self, near: NearTier) {
+        S::attach_near(self, near);
     }
 }

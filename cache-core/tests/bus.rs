@@ -516,3 +516,39 @@ async fn whatever_is_said_on_the_bus_nobody_panics_or_grows_and_changes_arrive()
     let snapshot = fleet.here.snapshot();
     assert!(snapshot.peers <= 4096 && snapshot.undecodable > 0, "{snapshot:?}");
 }
+
+/// Whether they were made, nobody knows; others must not keep what they have replaced, if so.
+#[tokio::test(start_paused = true)]
+async fn many_writes_with_an_unknown_outcome_are_made_up_for_and_announced() {
+    for made in [false, true] {
+        let fleet = fleet().await;
+        for key in ["a", "b", "c"] {
+            fleet.share(key, 1).await;
+        }
+        let far = fleet.there.far();
+        match made {
+            true => far.lose_answers(Operation::SetMany),
+            false => far.fail(Operation::SetMany, ErrorKind::Unavailable),
+        }
+        let entry = |key| (key, Some(2), SetOptions::ttl(MINUTE));
+        let written = fleet.there.set_many(vec![entry("a"), entry("b")]).await;
+        assert!(written.iter().all(Result::is_err), "{written:?}");
+        eventually(|| fleet.there.snapshot().published == 4).await;
+        fleet.settled().await;
+        for tiers in [&fleet.there, &fleet.here] {
+            assert_eq!(value(tiers, "a").await, None, "made: {made}");
+            assert_eq!(value(tiers, "b").await, None, "made: {made}");
+            assert_eq!(value(tiers, "c").await, Some(1), "it was not written");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn how_long_news_takes_is_told() {
+    let start = std::time::Instant::now();
+    let fleet = fleet().await;
+    for tiers in [&fleet.here, &fleet.there] {
+        let lag = tiers.snapshot().lag;
+        assert!(lag > Duration::ZERO && lag < start.elapsed(), "{lag:?}");
+    }
+}

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,6 +13,7 @@ use cache_core::{
 };
 use cache_memory::MemoryStore;
 use futures_util::stream;
+use tokio::sync::{Notify, watch};
 
 const MINUTE: Duration = Duration::from_secs(60);
 const BEAT: Duration = Duration::from_millis(20);
@@ -198,4 +200,96 @@ async fn more_tags_than_can_wait_for_their_marks_are_all_made_up_for() {
     for key in keys {
         assert!(fleet.gone(key).await, "{key}");
     }
+}
+
+/// Marks whose answers can be held.
+#[derive(Clone)]
+struct Held {
+    marks: MemoryMarks,
+    hold: Arc<watch::Sender<bool>>,
+    arrived: Arc<Notify>,
+}
+
+impl Held {
+    async fn pass(&self) {
+        if *self.hold.borrow() {
+            self.arrived.notify_one();
+            // It lives as long as this does.
+            let _ = self.hold.subscribe().wait_for(|hold| !hold).await;
+        }
+    }
+}
+
+impl Marks for Held {
+    async fn epoch(&self) -> Result<u64> {
+        self.marks.epoch().await
+    }
+
+    async fn stamp(
+        &self,
+        tags: &[&str],
+        since: Option<u64>,
+        life: Duration,
+    ) -> Result<Option<Vec<Stamp>>> {
+        let stamps = self.marks.stamp(tags, since, life).await;
+        self.pass().await;
+        stamps
+    }
+
+    async fn generations(&self, tags: &[&str]) -> Result<Vec<Option<u64>>> {
+        let generations = self.marks.generations(tags).await;
+        self.pass().await;
+        generations
+    }
+
+    async fn invalidate(&self, tags: &[&str]) -> Result<()> {
+        self.marks.invalidate(tags).await
+    }
+
+    async fn invalidate_all(&self) -> Result<()> {
+        self.marks.invalidate_all().await
+    }
+}
+
+/// The answer of the marks is held while another process invalidates the tag, and its message comes.
+#[tokio::test]
+async fn an_answer_of_the_marks_that_an_invalidation_overtakes_is_not_copied() {
+    let (bus, far) = (LocalBus::new(1 << 16), MemoryMarks::new());
+    // So patient that a busy machine does not matter.
+    let patient = || Broadcast::over(bus.clone()).heartbeat(MINUTE / 120).trust(MINUTE);
+    let held = Held { marks: far.clone(), hold: Arc::default(), arrived: Arc::default() };
+    let here = NearMarks::new(held.clone(), patient()).expect("valid options");
+    let there = NearMarks::new(far.clone(), patient()).expect("valid options");
+    here.trusted().await;
+    there.trusted().await;
+    let (mut stale, mut known) = (0, 0);
+    for round in 0..1000 {
+        let tag = format!("tag {round}");
+        let old = far.stamp(&[&tag], None, MINUTE).await.expect("an answer").expect("stamps");
+        // As it is read from bytes: it has not met its mark yet.
+        let old = || [Stamp::new(&tag, old[0].generation())];
+        held.hold.send_replace(true);
+        let asked = tokio::spawn({
+            let (here, tag) = (here.clone(), tag.clone());
+            async move {
+                match round % 2 {
+                    0 => here.generations(&[&tag]).await.map(drop),
+                    _ => here.stamp(&[&tag], None, MINUTE).await.map(drop),
+                }
+            }
+        });
+        held.arrived.notified().await;
+        let heard = here.snapshot().dropped_by_others;
+        there.invalidate(&[&tag]).await.expect("no failure");
+        while here.snapshot().dropped_by_others == heard {
+            tokio::task::yield_now().await;
+        }
+        held.hold.send_replace(false);
+        asked.await.expect("no panic").expect("an answer");
+        stale += usize::from(here.holds_now(&old()) == Poll::Ready(true));
+        // What is asked afterwards is copied.
+        here.generations(&[&tag]).await.expect("an answer");
+        known += usize::from(here.holds_now(&old()) == Poll::Ready(false));
+    }
+    assert_eq!((stale, known), (0, 1000), "of 1000 rounds");
 }

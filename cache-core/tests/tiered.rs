@@ -577,3 +577,59 @@ async fn a_near_tier_answers_until_its_trust_is_over_and_no_longer() {
     assert!(tiers.get_now("key").is_pending());
     assert_eq!(value(&tiers, "key").await, Some(2));
 }
+
+#[tokio::test]
+async fn the_sampler_sees_what_was_removed_elsewhere_however_a_hit_is_answered() {
+    let far = memory();
+    // One that can't tell at once is a hit of `get`.
+    let near = SlowStore::new(memory());
+    let tiers = Tiered::builder(near, far.clone()).sample_one_in(1).build().expect("valid");
+    for (count, many) in [(1, false), (2, true)] {
+        tiers.put("key", 1, MINUTE).await.expect("no failure");
+        far.remove("key").await.expect("no failure");
+        // Nobody tells of it.
+        match many {
+            true => assert!(matches!(tiers.get_many(&["key"]).await[..], [Ok(Some(_))])),
+            false => assert_eq!(value(&tiers, "key").await, Some(1)),
+        }
+        let sampled = async {
+            while tiers.snapshot().sampled < count {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(MINUTE, sampled).await.expect("it is compared");
+        let seen = tiers.snapshot();
+        assert_eq!((seen.sampled, seen.sampled_stale, seen.sampled_gone), (count, 0, count));
+        assert_eq!(seen.stale_rate(), Some(1.0));
+    }
+}
+
+/// The far entry and its copy end together, so nothing was stale.
+#[tokio::test]
+async fn the_sampler_does_not_take_what_has_ended_for_stale() {
+    let (clock, hands) = Clock::manual();
+    let store = || {
+        let store = MemoryStore::builder().capacity(100).clock(clock.clone()).build();
+        store.expect("valid options")
+    };
+    let slow = SlowStore::new(store());
+    let tiers = Tiered::builder(store(), slow.clone()).clock(clock.clone()).sample_one_in(1);
+    let tiers = tiers.build().expect("valid options");
+    tiers.put("key", 1_u64, Duration::from_secs(1)).await.expect("no failure");
+    let asked = slow.hold(Operation::Get);
+    assert!(tiers.get_now("key").is_ready());
+    asked.arrived(1).await;
+    hands.advance(Duration::from_secs(1));
+    asked.open();
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(tiers.snapshot().sampled, 0);
+    tiers.put("key", 2, MINUTE).await.expect("no failure");
+    while tiers.snapshot().sampled == 0 {
+        assert!(tiers.get_now("key").is_ready());
+        tokio::task::yield_now().await;
+    }
+    let seen = tiers.snapshot();
+    assert_eq!((seen.sampled, seen.stale_rate()), (1, Some(0.0)));
+}

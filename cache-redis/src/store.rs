@@ -6,8 +6,8 @@ use std::task::Poll;
 
 use bytes::Bytes;
 use cache_core::{
-    CacheStore, Capabilities, Claim, ClaimOptions, Entry, Error, ErrorKind, Fill, Lease, Result,
-    SetOptions,
+    CacheStore, Capabilities, Claim, ClaimOptions, Entry, Error, ErrorKind, Fill, Lease, NearTier,
+    Result, SetOptions,
 };
 
 use crate::RedisBuilder;
@@ -149,6 +149,11 @@ impl CacheStore for RedisStore {
         capabilities.prefix = true;
         capabilities.shared = true;
         capabilities
+    }
+
+    // It keeps no copies.
+    fn attach_near(&self, near: NearTier) {
+        drop(near);
     }
 }
 

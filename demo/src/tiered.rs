@@ -67,10 +67,9 @@ async fn compare(processes: u32, time: Duration, by: By, url: Option<&str>) -> R
     let changes = changes.await.map_err(|e| Failure::new("a process", e))??;
     let overtaken: HashMap<(u64, u64), u64> =
         changes.seen.iter().map(|&(id, version, at)| ((id, version - 1), at)).collect();
-    say(
-        "process     reads   from the source   read after a change   the latest after   beyond 1 s",
-    )?;
-    let mut beyond = 0;
+    say("process     reads   from memory   copies   from the source   read after a change   \
+         the latest after   beyond 1 s")?;
+    let (mut beyond, mut idle) = (0, 0);
     for (index, reader) in readers.into_iter().enumerate() {
         let report = tokio::task::spawn_blocking(|| reader.end());
         let report = report.await.map_err(|e| Failure::new("a process", e))??;
@@ -80,17 +79,25 @@ async fn compare(processes: u32, time: Duration, by: By, url: Option<&str>) -> R
         let late: Vec<u64> = late.collect();
         let too_late = late.iter().filter(|late| u128::from(**late) > BOUND.as_micros()).count();
         let latest = late.iter().max().map_or(0.0, |micros| *micros as f64 / 1_000.0);
-        let (reads, loads, late) = (report.reads, report.loads, late.len());
+        let Counts { reads, loads, far_reads, copies } = report.counts;
+        let (near, late) = (reads.saturating_sub(far_reads), late.len());
         say(&format!(
-            "{:>7}  {reads:>8}   {loads:>15}   {late:>19}   {latest:>13.1} ms   {too_late:>10}",
+            "{:>7}  {reads:>8}   {near:>11}   {copies:>6}   {loads:>15}   {late:>19}   \
+             {latest:>13.1} ms   {too_late:>10}",
             index + 1
         ))?;
         beyond += too_late;
+        idle += u32::from(copies == 0 || near == 0);
     }
     redis.tidy_up().await?;
     say(&format!("{} changes were made.", changes.seen.len()))?;
     if beyond > 0 {
         return Err(Failure::new("stale reads", format!("{beyond} versions were read too long")));
+    }
+    if idle > 0 {
+        // Otherwise it says nothing that nothing in it was stale.
+        let idle = format!("{idle} processes have read nothing from it");
+        return Err(Failure::new("the memory in front of Redis", idle));
     }
     say("No read was stale beyond the declared bound.")
 }
@@ -119,7 +126,8 @@ async fn work(folder: &Path, service: &str, by: By, writes: bool, ends: &AtomicB
     let rows = Rows::open(folder)?;
     let stats = Arc::new(Stats::default());
     let options = ReadOptions::ttl(Duration::from_secs(600)).observer(Arc::clone(&stats));
-    let cache = ReadThrough::new(store.build()?, rows.clone(), options)?;
+    let store = store.build()?;
+    let cache = ReadThrough::new(store.clone(), rows.clone(), options)?;
 
     let mut random = fastrand::Rng::new();
     let mut reads = 0_u64;
@@ -144,7 +152,8 @@ async fn work(folder: &Path, service: &str, by: By, writes: bool, ends: &AtomicB
             }
         }
     }
-    let mut report = format!("{reads} {} 0\n", stats.snapshot().loads);
+    let (loads, tiers) = (stats.snapshot().loads, store.snapshot());
+    let mut report = format!("{reads} {loads} 0\n{} {} 0\n", tiers.far_reads, tiers.copies);
     for ((id, version), at) in seen {
         report += &format!("{id} {version} {at}\n");
     }
@@ -158,10 +167,18 @@ fn now() -> u64 {
 }
 
 struct Report {
-    reads: u64,
-    loads: u64,
+    counts: Counts,
     /// Product, version, and when.
     seen: Vec<(u64, u64, u64)>,
+}
+
+struct Counts {
+    reads: u64,
+    loads: u64,
+    /// Reads that the memory had no answer to.
+    far_reads: u64,
+    /// Into memory, of what was on the server.
+    copies: u64,
 }
 
 /// It does not outlive this.
@@ -191,8 +208,10 @@ impl Process {
             Some((next()?, next()?, next()?))
         };
         let mut lines = text.lines().map(|text| line(text).ok_or_else(|| bad("it said nonsense")));
-        let (reads, loads, _) = lines.next().ok_or_else(|| bad("it ended by itself"))??;
-        Ok(Report { reads, loads, seen: lines.collect::<Result<_>>()? })
+        let mut next = || lines.next().ok_or_else(|| bad("it ended by itself"))?;
+        let ((reads, loads, _), (far_reads, copies, _)) = (next()?, next()?);
+        let counts = Counts { reads, loads, far_reads, copies };
+        Ok(Report { counts, seen: lines.collect::<Result<_>>()? })
     }
 }
 

@@ -247,6 +247,17 @@ async fn no_process_reads_from_its_memory_what_another_has_changed() {
             "{table}"
         );
         assert!(table.contains("No read was stale beyond the declared bound."), "{table}");
+        for process in table.lines().skip(1).take(2) {
+            let [_, reads, near, copies] =
+                process.split_whitespace().take(4).collect::<Vec<_>>()[..]
+            else {
+                panic!("{table}");
+            };
+            let [reads, near, copies] =
+                [reads, near, copies].map(|n| n.parse::<u64>().expect("a number"));
+            // Otherwise it says nothing that nothing in memory was stale.
+            assert!(copies > 0 && near > 0 && near < reads, "{table}");
+        }
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
         let mut client = cache_tests::redis::foreign(&url).await;
         let mut keys = redis::cmd("KEYS");

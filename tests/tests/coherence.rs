@@ -2,7 +2,7 @@
 //! others read afterwards.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 use cache_core::testing::fresh_name;
@@ -493,15 +493,19 @@ async fn history(by: Option<By>, bound: Duration) {
         all.wrote(usize::MAX, key, 1, began, Instant::now());
     }
     let mut sessions = Vec::new();
-    let mut snapshots = Vec::new();
+    let mut processes = Vec::new();
     for number in 0..4 {
+        let hits: Arc<AtomicU64> = Arc::default();
         let tiers = match by {
-            Some(by) => process(&url, &service, by).await.shared(),
+            Some(by) => {
+                let tiers = process(&url, &service, by).await;
+                processes.push((tiers.clone(), Arc::clone(&hits)));
+                tiers.shared()
+            }
             None => far(&store(&url, &service).await).shared(),
         };
-        snapshots.push(tiers.clone());
         for session in 0..3 {
-            let (tiers, turns) = (tiers.clone(), Arc::clone(&turns));
+            let (tiers, turns, hits) = (tiers.clone(), Arc::clone(&turns), Arc::clone(&hits));
             let session = number * 10 + session;
             sessions.push(tokio::spawn(async move {
                 let (mut history, start) = (History::default(), Instant::now());
@@ -510,7 +514,10 @@ async fn history(by: Option<By>, bound: Duration) {
                     if fastrand::u32(..10) > 0 {
                         let began = Instant::now();
                         let value = match tiers.get_now(&key.to_string()) {
-                            std::task::Poll::Ready(Some(entry)) => entry.into_value(),
+                            std::task::Poll::Ready(Some(entry)) => {
+                                hits.fetch_add(1, SeqCst);
+                                entry.into_value()
+                            }
                             _ => tiers.value(&key.to_string()).await.expect("an answer"),
                         };
                         let value = value.expect("a value");
@@ -535,6 +542,19 @@ async fn history(by: Option<By>, bound: Duration) {
     let wrongs = all.check(bound);
     eprintln!("{by:?}: {count} operations, {wrongs:?}");
     assert_eq!((wrongs.stale, wrongs.future, wrongs.inversions), (0, 0, 0), "{wrongs:?}");
+    for (tiers, hits) in processes {
+        let (hits, seen) = (hits.load(SeqCst), tiers.snapshot());
+        let (copies, far) = (seen.copies, seen.far_reads);
+        let mut near = 0;
+        for key in 0..KEYS {
+            let copy = tiers.near().get(&key.to_string()).await.expect("an answer");
+            near += usize::from(copy.is_some());
+        }
+        let seen = format!("{hits} reads from memory, {copies} copies, {far} far, {near} near");
+        eprintln!("{by:?}: {seen}");
+        // Otherwise it says nothing that nothing in the memory was stale.
+        assert!(copies > 0 && 4 * hits > far, "{seen}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -555,4 +575,14 @@ async fn a_history_by_tracking_of_each_key_has_nothing_stale_beyond_the_bound_an
 #[tokio::test(flavor = "multi_thread")]
 async fn without_a_near_tier_nothing_is_stale_at_all() {
     history(None, Duration::ZERO).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn how_long_news_takes_is_told_by_the_bus_and_by_tracking() {
+    for by in [By::Bus, By::Tracking, By::TrackingByKey] {
+        let start = Instant::now();
+        let tiers = process(&redis_url().await, &fresh_name(), by).await;
+        let lag = tiers.snapshot().lag;
+        assert!(lag > Duration::ZERO && lag < start.elapsed(), "{by:?}: {lag:?}");
+    }
 }

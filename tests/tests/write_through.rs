@@ -8,8 +8,8 @@ use std::time::Duration;
 use cache_core::testing::{FailingStore, Operation};
 use cache_core::{
     CacheAside, CacheStore, CacheStoreExt, Capabilities, Claim, ClaimOptions, Clock, Entry, Error,
-    ErrorKind, Fill, Lease, ReadOptions, ReadThrough, Result, SetOptions, StaleWhileRevalidate,
-    Stats, Write, WriteBatch, WriteCache, WriteOptions, WriteThrough, Writer,
+    ErrorKind, Fill, Lease, NearTier, ReadOptions, ReadThrough, Result, SetOptions,
+    StaleWhileRevalidate, Stats, Write, WriteBatch, WriteCache, WriteOptions, WriteThrough, Writer,
 };
 use cache_memory::{MemoryStore, MokaStore};
 use cache_serde::Json;
@@ -468,6 +468,10 @@ impl CacheStore for StepStore {
     }
     fn capabilities(&self) -> Capabilities {
         self.inner.capabilities()
+    }
+
+    fn attach_near(&self, near: NearTier) {
+        self.inner.attach_near(near);
     }
 }
 

@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use crate::{
     CacheStore, Capabilities, Claim, ClaimOptions, Codec, Entry, Error, ErrorKind, Fill, Lease,
-    Result, SetOptions,
+    NearTier, Result, SetOptions,
 };
 
 /// Makes a store of bytes a store of values.
@@ -201,6 +201,10 @@ where
 
     fn capabilities(&self) -> Capabilities {
         self.inner.capabilities()
+    }
+
+    fn attach_near(&self, near: NearTier) {
+        self.inner.attach_near(near);
     }
 }
 

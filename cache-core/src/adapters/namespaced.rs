@@ -5,7 +5,7 @@ use smol_str::{SmolStr, SmolStrBuilder};
 
 use crate::key::escape;
 use crate::{
-    CacheStore, Capabilities, Claim, ClaimOptions, Entry, Fill, Lease, Result, SetOptions,
+    CacheStore, Capabilities, Claim, ClaimOptions, Entry, Fill, Lease, NearTier, Result, SetOptions,
 };
 
 thread_local! {
@@ -160,5 +160,9 @@ impl<S: CacheStore> CacheStore for Namespaced<S> {
 
     fn capabilities(&self) -> Capabilities {
         self.inner.capabilities()
+    }
+
+    fn attach_near(&self, near: NearTier) {
+        self.inner.attach_near(near.within(&self.prefix));
     }
 }

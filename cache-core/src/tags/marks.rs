@@ -4,7 +4,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use super::{Revision, Stamp};
-use crate::Result;
+use crate::{NearTier, Result};
 
 /// Keeps the marks of tags: for each tag a generation, which an invalidation of the tag replaces.
 ///
@@ -96,6 +96,11 @@ pub trait Marks: Send + Sync + 'static {
     ///
     /// As an error.
     fn invalidate_all(&self) -> impl Future<Output = Result<()>> + Send;
+
+    /// As [`CacheStore::attach_near`](crate::CacheStore::attach_near): of marks that are copies of others.
+    fn attach_near(&self, near: NearTier) {
+        drop(near);
+    }
 }
 
 #[deny(clippy::missing_trait_methods)]
@@ -133,5 +138,9 @@ impl<M: Marks> Marks for Arc<M> {
 
     async fn invalidate_all(&self) -> Result<()> {
         M::invalidate_all(self).await
+    }
+
+    fn attach_near(&self, near: NearTier) {
+        M::attach_near(self, near);
     }
 }

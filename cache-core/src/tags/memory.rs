@@ -9,7 +9,7 @@ use smol_str::SmolStr;
 
 use super::marked::Cell;
 use super::{Marks, Revision, Stamp};
-use crate::Result;
+use crate::{NearTier, Result};
 
 /// So many marks that no entry refers to are kept, those that were changed last: by them it is known
 /// which tags have been invalidated during the loads that are under way.
@@ -205,6 +205,11 @@ impl Marks for MemoryMarks {
         self.lock().invalidate_all();
         self.0.revision.advance();
         Ok(())
+    }
+
+    // It keeps no copies.
+    fn attach_near(&self, near: NearTier) {
+        drop(near);
     }
 }
 

@@ -9,7 +9,7 @@ use smol_str::SmolStr;
 use super::check::looking;
 use super::{Marked, Marks, Tagged};
 use crate::{
-    CacheStore, Capabilities, Claim, ClaimOptions, Entry, Fill, Lease, Result, SetOptions,
+    CacheStore, Capabilities, Claim, ClaimOptions, Entry, Fill, Lease, NearTier, Result, SetOptions,
 };
 
 #[deny(clippy::missing_trait_methods)]
@@ -141,6 +141,12 @@ where
 
     fn capabilities(&self) -> Capabilities {
         Capabilities { tags: true, ..self.inner.capabilities() }
+    }
+
+    // An entry in front of this one may be a copy of one that held by a copy of a mark.
+    fn attach_near(&self, near: NearTier) {
+        self.inner.attach_near(near.clone());
+        self.marks.attach_near(near);
     }
 }
 

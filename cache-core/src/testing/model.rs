@@ -5,7 +5,7 @@ use std::task::Poll;
 
 use crate::{
     CacheStore, Capabilities, Claim, ClaimOptions, Clock, Entry, Error, ErrorKind, Fill, Lease,
-    Moment, Result, SetOptions, Version,
+    Moment, NearTier, Result, SetOptions, Version,
 };
 
 /// The simplest store that keeps every promise: one map behind one lock.
@@ -199,6 +199,11 @@ impl<V: Clone + Send + Sync + 'static> CacheStore for ModelStore<V> {
 
     fn capabilities(&self) -> Capabilities {
         Capabilities::LOCAL
+    }
+
+    // It keeps no copies.
+    fn attach_near(&self, near: NearTier) {
+        drop(near);
     }
 }
 

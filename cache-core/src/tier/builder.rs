@@ -6,6 +6,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
+use super::above::Above;
 use super::coherence::Side;
 use super::gate::Gate;
 use super::sample::Sampler;
@@ -71,7 +72,11 @@ impl<N: CacheStore, F: CacheStore<Value = N::Value>> TieredBuilder<N, F> {
     /// Compares one in so many near hits with the far store, for
     /// [`stale_rate`](crate::TierSnapshot::stale_rate); never by default.
     ///
-    /// A hit is not held up: the comparison is made by a task, one at a time, and costs the far store a read.
+    /// Each hit has the same chance, whether it is answered at once, by `get` or by `get_many`. A hit is not held up: a task
+    /// reads the key from the far store again, and compares the versions. There is one such task at a time, and hits
+    /// meanwhile are not compared; nor are those outside a tokio runtime, those for which the far store fails or takes
+    /// longer than 5 s, and those of a far store [without versions](crate::Capabilities::versioned). A far store that is made of
+    /// tiers may answer from their copies.
     pub fn sample_one_in(mut self, hits: u32) -> Self {
         self.sample_one_in = hits;
         self
@@ -112,13 +117,17 @@ impl<N: CacheStore, F: CacheStore<Value = N::Value>> TieredBuilder<N, F> {
             counters: Counters::default(),
             sampler,
             keeper: OnceLock::new(),
+            above: Above::default(),
         });
+        let side: Arc<dyn Side> = Arc::clone(&inner) as _;
+        let near = NearTier::new(Arc::downgrade(&side));
+        if inner.copies {
+            inner.far.attach_near(near.clone());
+        }
         if let Some(keep) = self.keep {
             inner.gate.close();
-            let side: Arc<dyn Side> = Arc::clone(&inner) as _;
-            let side = Arc::downgrade(&side);
-            inner.gate.clock().wake(Weak::clone(&side) as Weak<dyn Alarm>);
-            let keeper = keep(NearTier(side))?;
+            inner.gate.clock().wake(Weak::clone(&near.side) as Weak<dyn Alarm>);
+            let keeper = keep(near)?;
             // It was made a moment ago, so nothing has been put there.
             let _ = inner.keeper.set(keeper);
         }
@@ -138,24 +147,30 @@ impl<N, F> fmt::Debug for TieredBuilder<N, F> {
 
 impl<N: CacheStore, F: CacheStore<Value = N::Value>> Alarm for Inner<N, F> {
     fn tick(&self, now: Moment) {
-        self.gate.tick(now);
+        if self.gate.tick(now) {
+            self.above.tell(&self.gate);
+        }
     }
 }
 
 impl<N: CacheStore, F: CacheStore<Value = N::Value>> Side for Inner<N, F> {
     fn forget<'a>(&'a self, change: &'a Change) -> BoxFuture<'a, Result<()>> {
-        self.forget_near(change).boxed()
+        async {
+            let forgotten = self.forget_near(change).await;
+            forgotten.and(self.above.forget(change).await)
+        }
+        .boxed()
     }
 
     fn forget_all(&self) -> BoxFuture<'_, Result<()>> {
-        self.near.clear().boxed()
+        self.forget_all_near().boxed()
     }
 
     fn remove_far<'a>(&'a self, change: &'a Change) -> BoxFuture<'a, Result<()>> {
         async {
             remove_from(&self.far, change).await?;
             // Reads may have copied the old value until now.
-            self.forget_near(change).await
+            self.forget(change).await
         }
         .boxed()
     }
@@ -174,10 +189,17 @@ impl<N: CacheStore, F: CacheStore<Value = N::Value>> Side for Inner<N, F> {
 
     fn open_until(&self, until: Moment) {
         self.gate.open_until(until);
+        self.above.tell(&self.gate);
     }
 
     fn close(&self) {
         self.gate.close();
+        self.above.tell(&self.gate);
+    }
+
+    fn below(&self, opens: bool) {
+        self.gate.below(opens);
+        self.above.tell(&self.gate);
     }
 
     fn now(&self) -> Moment {

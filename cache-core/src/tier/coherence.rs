@@ -1,5 +1,6 @@
 //! How the near tier hears of changes that others have made.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::future::Future;
 use std::sync::atomic::Ordering::Relaxed;
@@ -147,7 +148,11 @@ pub trait Announce: Send + Sync + 'static {
 
 /// The near tier, for those who keep it coherent. It does not keep the tiers alive.
 #[derive(Clone)]
-pub struct NearTier(pub(crate) Weak<dyn Side>);
+pub struct NearTier {
+    pub(crate) side: Weak<dyn Side>,
+    /// What the keys of the store below begin with, for this near tier.
+    prefix: SmolStr,
+}
 
 /// What a [`NearTier`] needs of the tiers, whatever their types.
 pub(crate) trait Side: Alarm {
@@ -158,21 +163,56 @@ pub(crate) trait Side: Alarm {
     fn copy_only_reads(&self, only: bool);
     fn open_until(&self, until: Moment);
     fn close(&self);
+    /// A store below that keeps copies itself answers from them again, or does not.
+    fn below(&self, opens: bool);
     fn now(&self) -> Moment;
     fn counters(&self) -> &Counters;
 }
 
 impl NearTier {
+    pub(crate) fn new(side: Weak<dyn Side>) -> Self {
+        Self { side, prefix: SmolStr::default() }
+    }
+
+    /// For [`CacheStore::attach_near`](crate::CacheStore::attach_near) of a wrapper that puts `prefix` before every key:
+    /// the near tier as a store below it sees it, which spells keys with the prefix.
+    #[must_use]
+    pub fn within(mut self, prefix: &str) -> Self {
+        self.prefix = SmolStr::from_iter([prefix, &self.prefix]);
+        self
+    }
+
+    /// A change in the spelling of the store below, as this near tier spells it; `None` if it is not its concern.
+    pub(crate) fn spelled<'a>(&self, change: &'a Change) -> Option<Cow<'a, Change>> {
+        let prefix = self.prefix.as_str();
+        Some(match change {
+            _ if prefix.is_empty() => Cow::Borrowed(change),
+            Change::Keys(keys) => {
+                let own: Vec<_> = keys.iter().filter_map(|key| key.strip_prefix(prefix)).collect();
+                if own.is_empty() {
+                    return None;
+                }
+                Cow::Owned(Change::keys(own))
+            }
+            Change::Prefix(removed) => match removed.strip_prefix(prefix) {
+                Some(rest) => Cow::Owned(Change::Prefix(rest.into())),
+                None if prefix.starts_with(removed.as_str()) => Cow::Owned(Change::Clear),
+                None => return None,
+            },
+            Change::Tags(_) | Change::Clear => Cow::Borrowed(change),
+        })
+    }
+
     /// Whether the tiers are still in use.
     #[must_use]
     pub fn is_alive(&self) -> bool {
-        self.0.strong_count() > 0
+        self.side.strong_count() > 0
     }
 
     /// The time by the tiers' clock. Take it *before* you ask whether all is well.
     #[must_use]
     pub fn now(&self) -> Option<Moment> {
-        self.0.upgrade().map(|side| side.now())
+        self.side.upgrade().map(|side| side.now())
     }
 
     /// Drops what others have changed, and keeps reads that are under way from being copied.
@@ -181,7 +221,7 @@ impl NearTier {
     ///
     /// Those of the near store. The near tier is closed then.
     pub async fn forget(&self, change: &Change) -> Result<()> {
-        let Some(side) = self.0.upgrade() else {
+        let Some(side) = self.side.upgrade() else {
             return Ok(());
         };
         Counters::add(&side.counters().dropped_by_others, change.count());
@@ -198,7 +238,7 @@ impl NearTier {
     ///
     /// Those of the near store.
     pub async fn resync(&self, reason: Resync) -> Result<()> {
-        let Some(side) = self.0.upgrade() else {
+        let Some(side) = self.side.upgrade() else {
             return Ok(());
         };
         side.close();
@@ -208,14 +248,14 @@ impl NearTier {
 
     /// Lets the near tier answer until `limit` after `known`, the moment up to which every change is known.
     pub fn trust(&self, known: Moment, limit: Duration) {
-        if let Some(side) = self.0.upgrade() {
+        if let Some(side) = self.side.upgrade() {
             side.open_until(known.plus(limit));
         }
     }
 
     /// Lets the near tier answer nothing.
     pub fn distrust(&self) {
-        if let Some(side) = self.0.upgrade() {
+        if let Some(side) = self.side.upgrade() {
             side.close();
         }
     }
@@ -230,7 +270,7 @@ impl NearTier {
             Change::Keys(_) | Change::Tags(_) => LIMIT,
             Change::Prefix(_) | Change::Clear => SWEEP,
         };
-        match self.0.upgrade() {
+        match self.side.upgrade() {
             Some(side) => within(limit, side.remove_far(change)).await,
             None => Ok(()),
         }
@@ -243,7 +283,7 @@ impl NearTier {
     ///
     /// Those of the far store.
     pub async fn mark_far(&self, name: &str) -> Result<()> {
-        match self.0.upgrade() {
+        match self.side.upgrade() {
             Some(side) => bounded(side.mark_far(name)).await,
             None => Ok(()),
         }
@@ -252,7 +292,7 @@ impl NearTier {
     /// Has only what is read from the far store copied, and nothing that is written to it: for whoever hears of
     /// changes of what was read alone. Not so at first.
     pub fn copy_only_reads(&self, only: bool) {
-        if let Some(side) = self.0.upgrade() {
+        if let Some(side) = self.side.upgrade() {
             side.copy_only_reads(only);
         }
     }
@@ -274,7 +314,7 @@ impl NearTier {
     }
 
     pub(crate) fn count(&self, count: impl FnOnce(&Counters)) {
-        if let Some(side) = self.0.upgrade() {
+        if let Some(side) = self.side.upgrade() {
             count(side.counters());
         }
     }

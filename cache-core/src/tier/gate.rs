@@ -16,8 +16,15 @@ pub(crate) struct Gate {
     /// The state when it is open.
     open: u8,
     /// Changed, and the state with it, while this is locked.
-    until: Mutex<Moment>,
+    limits: Mutex<Limits>,
     clock: Clock,
+}
+
+#[derive(Debug)]
+struct Limits {
+    until: Moment,
+    /// How many of those that are asked behind it are closed themselves.
+    closed_below: usize,
 }
 
 const CLOSED: u8 = 0;
@@ -29,8 +36,8 @@ const WATCHED: u8 = 2;
 impl Gate {
     /// Open for ever, until somebody keeps the tier coherent.
     pub(crate) fn open(clock: Clock) -> Self {
-        let until = Mutex::new(Moment::NEVER);
-        Self { state: AtomicU8::new(OPEN), open: OPEN, until, clock }
+        let limits = Mutex::new(Limits { until: Moment::NEVER, closed_below: 0 });
+        Self { state: AtomicU8::new(OPEN), open: OPEN, limits, clock }
     }
 
     /// It is not [wide](Self::is_wide_open) open.
@@ -53,22 +60,32 @@ impl Gate {
 
     /// Says whether it is open now.
     pub(crate) fn open_until(&self, until: Moment) -> bool {
-        let mut end = self.lock();
-        *end = until;
-        let opens = self.clock.coarse() < until;
-        self.state.store(if opens { self.open } else { CLOSED }, Ordering::Release);
-        opens
+        let mut limits = self.lock();
+        limits.until = until;
+        self.settle(&limits)
     }
 
     pub(crate) fn close(&self) {
-        let _end = self.lock();
-        self.state.store(CLOSED, Ordering::Release);
+        let mut limits = self.lock();
+        // So that it stays closed when one below is opened.
+        limits.until = self.clock.coarse();
+        self.settle(&limits);
+    }
+
+    /// One of those below is open again, or closed. Says whether this one is open now.
+    pub(crate) fn below(&self, opens: bool) -> bool {
+        let mut limits = self.lock();
+        limits.closed_below = match opens {
+            true => limits.closed_below.saturating_sub(1),
+            false => limits.closed_below + 1,
+        };
+        self.settle(&limits)
     }
 
     /// To be called at every tick of the clock; says whether it is closed.
     pub(crate) fn tick(&self, now: Moment) -> bool {
-        let end = self.lock();
-        if now >= *end {
+        let limits = self.lock();
+        if now >= limits.until {
             self.state.store(CLOSED, Ordering::Release);
         }
         !self.is_open()
@@ -86,9 +103,15 @@ impl Gate {
         &self.clock
     }
 
+    fn settle(&self, limits: &Limits) -> bool {
+        let opens = limits.closed_below == 0 && self.clock.coarse() < limits.until;
+        self.state.store(if opens { self.open } else { CLOSED }, Ordering::Release);
+        opens
+    }
+
     // Nothing panics while it is locked.
-    fn lock(&self) -> MutexGuard<'_, Moment> {
-        self.until.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Limits> {
+        self.limits.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -113,6 +136,17 @@ mod tests {
         assert!(!gate.is_open());
         assert!(!gate.open_until(gate.now()), "that is over already");
         assert!(!gate.is_open());
+    }
+
+    #[test]
+    fn it_is_open_only_while_all_below_are() {
+        let gate = Gate::open(Clock::manual().0);
+        assert!(!gate.below(false) && !gate.below(false));
+        assert!(!gate.open_until(Moment::NEVER), "two are closed");
+        assert!(!gate.below(true) && !gate.is_open(), "one still is");
+        assert!(gate.below(true) && gate.is_open());
+        gate.close();
+        assert!(!gate.below(false) && !gate.below(true), "it is closed itself");
     }
 
     #[test]

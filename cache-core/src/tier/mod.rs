@@ -4,6 +4,7 @@
 //! of the far store and its near copy, and `gate.rs` says whether the near store may answer. How changes of
 //! others come in is `coherence.rs`, and `crate::bus`.
 
+mod above;
 mod builder;
 mod coherence;
 mod gate;
@@ -19,6 +20,7 @@ use std::sync::{Arc, OnceLock};
 use std::task::Poll;
 use std::time::Duration;
 
+pub(crate) use above::Above;
 pub use builder::TieredBuilder;
 pub(crate) use coherence::Side;
 pub use coherence::{Announce, Change, Coherence, Keeper, NearTier};
@@ -94,6 +96,13 @@ use crate::{
 /// What a load brings (a fill) is announced if it replaced an entry, and not if there was none. What a write brings is
 /// announced either way: the far store may have evicted what others still have a copy of.
 ///
+/// # More than two
+///
+/// The far store may be made of tiers itself, also within a namespace, a codec or tags. What the tiers below forget for
+/// others' changes, the ones above forget after them, since they may have copied it; and they are trusted only while those
+/// below are. So each level may have a way to coherence of its own, and the lowest one's is enough for all. Changes that
+/// are made by a handle to the tiers below are like those of others that nobody tells of: make them through the uppermost.
+///
 /// # What the near store needs
 ///
 /// To fence ([`Capabilities::fenced`]): otherwise nothing is copied to it. To keep the versions it is given, if it has
@@ -117,6 +126,8 @@ pub(crate) struct Inner<N, F> {
     counters: Counters,
     sampler: Sampler,
     keeper: OnceLock<Keeper>,
+    /// Who stands in front of these tiers.
+    above: Above,
 }
 
 impl<N: CacheStore, F: CacheStore<Value = N::Value>> Tiered<N, F> {
@@ -181,18 +192,19 @@ impl<N: CacheStore, F: CacheStore<Value = N::Value>> Tiered<N, F> {
         }
         let answer = self.0.near.get_now_as(key, look);
         if let Poll::Ready(Some(entry)) = &answer {
-            self.0.sampler.maybe(&self.0, key, entry.version());
+            self.0.sampler.maybe(&self.0, key, entry);
         }
         answer
     }
 
-    /// Empties the near store: for changes that nobody announces, a restored backup of the far store, say.
+    /// Empties the near store, and then those of tiers in front of these: for changes that nobody announces, a restored
+    /// backup of the far store, say.
     ///
     /// # Errors
     ///
-    /// Those of the near store's `clear`.
+    /// Those of the near stores' `clear`.
     pub async fn forget_near(&self) -> Result<()> {
-        self.0.near.clear().await
+        self.0.forget_all_near().await
     }
 }
 
@@ -285,6 +297,10 @@ impl<N: CacheStore, F: CacheStore<Value = N::Value>> CacheStore for Tiered<N, F>
     fn capabilities(&self) -> Capabilities {
         let (near, far) = (self.0.near.capabilities(), self.0.far.capabilities());
         Capabilities { prefix: near.prefix && far.prefix, ..far }
+    }
+
+    fn attach_near(&self, near: NearTier) {
+        self.0.above.attach(near, &self.0.gate);
     }
 }
 

@@ -1,5 +1,6 @@
 //! Reads, and the near copies of what they find.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use futures_util::FutureExt;
@@ -28,9 +29,9 @@ pub(super) struct Held<'a, N: CacheStore> {
 }
 
 impl<N: CacheStore, F: CacheStore<Value = N::Value>> Inner<N, F> {
-    pub(super) async fn get(&self, key: &str) -> Result<Option<Entry<N::Value>>> {
+    pub(super) async fn get(self: &Arc<Self>, key: &str) -> Result<Option<Entry<N::Value>>> {
         let fence = match self.fence(key).await {
-            Fence::Found(entry) => return Ok(Some(entry)),
+            Fence::Found(entry) => return Ok(Some(self.sampled(key, entry))),
             fence => fence,
         };
         Counters::add(&self.counters.far_reads, 1);
@@ -42,12 +43,15 @@ impl<N: CacheStore, F: CacheStore<Value = N::Value>> Inner<N, F> {
         Ok(found)
     }
 
-    pub(super) async fn get_many(&self, keys: &[&str]) -> Vec<Result<Option<Entry<N::Value>>>> {
+    pub(super) async fn get_many(
+        self: &Arc<Self>,
+        keys: &[&str],
+    ) -> Vec<Result<Option<Entry<N::Value>>>> {
         let mut answers = Vec::with_capacity(keys.len());
         let (mut places, mut fences, mut missing) = (Vec::new(), Vec::new(), Vec::new());
         for (place, key) in keys.iter().enumerate() {
             match self.fence(key).await {
-                Fence::Found(entry) => answers.push(Ok(Some(entry))),
+                Fence::Found(entry) => answers.push(Ok(Some(self.sampled(key, entry)))),
                 fence => {
                     answers.push(Err(no_answer()));
                     places.push(place);
@@ -70,6 +74,14 @@ impl<N: CacheStore, F: CacheStore<Value = N::Value>> Inner<N, F> {
             answers[place] = found;
         }
         answers
+    }
+
+    /// A near hit, which is compared with the far store now and then.
+    fn sampled(self: &Arc<Self>, key: &str, entry: Entry<N::Value>) -> Entry<N::Value> {
+        if self.sampler.is_on() {
+            self.sampler.maybe(self, key, &entry);
+        }
+        entry
     }
 
     /// A claim asks the far store once more, so it may find something to copy, too. It is more than a read.

@@ -9,7 +9,7 @@ use tokio::runtime::Handle;
 use tokio::time::timeout;
 
 use super::{Counters, Inner};
-use crate::{CacheStore, Version};
+use crate::{CacheStore, Entry, Version};
 
 /// How long the far store may take for a comparison.
 const LIMIT: Duration = Duration::from_secs(5);
@@ -35,11 +35,12 @@ impl Sampler {
     /// Takes this hit as a sample, if it is its turn.
     #[cold]
     #[inline(never)]
-    pub(super) fn maybe<N, F>(&self, tiers: &Arc<Inner<N, F>>, key: &str, version: Version)
+    pub(super) fn maybe<N, F, T>(&self, tiers: &Arc<Inner<N, F>>, key: &str, copy: &Entry<T>)
     where
         N: CacheStore,
         F: CacheStore<Value = N::Value>,
     {
+        let version = copy.version();
         let chosen = version != Version::UNKNOWN && fastrand::u32(..self.one_in) == 0;
         if !chosen || self.busy.swap(true, Relaxed) {
             return;
@@ -49,14 +50,21 @@ impl Sampler {
             return;
         };
         let (tiers, key) = (Arc::clone(tiers), SmolStr::new(key));
+        let ends = tiers.gate.now().plus(copy.usable_for());
         runtime.spawn(async move {
             let _free = Free(&tiers.sampler.busy);
-            // What is not there any more tells nothing: it may have been evicted.
-            if let Ok(Ok(Some(entry))) = timeout(LIMIT, tiers.far.get(&key)).await {
-                Counters::add(&tiers.counters.sampled, 1);
-                let stale = entry.version() != version;
-                Counters::add(&tiers.counters.sampled_stale, usize::from(stale));
-            }
+            let Ok(Ok(found)) = timeout(LIMIT, tiers.far.get(&key)).await else {
+                return;
+            };
+            let (stale, gone) = match found {
+                Some(entry) => (entry.version() != version, false),
+                // The original lives as long as its copy, so before that ends it has not ended by itself.
+                None if tiers.gate.now() < ends => (false, true),
+                None => return,
+            };
+            Counters::add(&tiers.counters.sampled, 1);
+            Counters::add(&tiers.counters.sampled_stale, usize::from(stale));
+            Counters::add(&tiers.counters.sampled_gone, usize::from(gone));
         });
     }
 }

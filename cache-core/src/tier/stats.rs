@@ -107,10 +107,13 @@ pub struct TierSnapshot {
     pub peers: u64,
     /// How long the last message of this process's own took until it came back.
     pub lag: Duration,
-    /// Near hits that were compared with the far store.
+    /// Near hits that were compared with the far store, by [`sample_one_in`](crate::TieredBuilder::sample_one_in).
     pub sampled: u64,
-    /// How many of them were of another version there.
+    /// How many of them the far store had in another version when it was asked: they were replaced.
     pub sampled_stale: u64,
+    /// How many of them the far store had no more when it was asked, though they had not come to their end: they were
+    /// removed, or the far store has evicted them. Nobody can tell which, unless the far store evicts nothing.
+    pub sampled_gone: u64,
 }
 
 impl TierSnapshot {
@@ -120,10 +123,15 @@ impl TierSnapshot {
         self.resyncs[reason as usize]
     }
 
-    /// The share of sampled near hits that were stale; `None` if none has been sampled.
+    /// The share of sampled near hits that the far store did not have any more as they were: in another version, or
+    /// not at all; `None` if none has been sampled.
+    ///
+    /// What the far store has evicted is in it, and what changed between the hit and the comparison. So it is not less than the
+    /// true share; without [`sampled_gone`](Self::sampled_gone), which evictions are a part of, it is that of the replaced ones.
     #[must_use]
     pub fn stale_rate(&self) -> Option<f64> {
-        (self.sampled > 0).then(|| self.sampled_stale as f64 / self.sampled as f64)
+        let stale = self.sampled_stale + self.sampled_gone;
+        (self.sampled > 0).then(|| stale as f64 / self.sampled as f64)
     }
 }
 
@@ -145,6 +153,7 @@ pub(crate) struct Counters {
     pub(crate) lag_nanos: AtomicU64,
     pub(crate) sampled: AtomicU64,
     pub(crate) sampled_stale: AtomicU64,
+    pub(crate) sampled_gone: AtomicU64,
     pub(crate) kept_by: Mutex<String>,
 }
 
@@ -182,6 +191,7 @@ impl Counters {
             lag: Duration::from_nanos(of(&self.lag_nanos)),
             sampled: of(&self.sampled),
             sampled_stale: of(&self.sampled_stale),
+            sampled_gone: of(&self.sampled_gone),
         }
     }
 }

@@ -189,6 +189,12 @@ impl<N: CacheStore, F: CacheStore<Value = N::Value>> Inner<N, F> {
         }
     }
 
+    /// Drops everything from the near store, and from those in front of it.
+    pub(super) async fn forget_all_near(&self) -> Result<()> {
+        let forgotten = self.near.clear().await;
+        forgotten.and(self.above.forget_all().await)
+    }
+
     pub(super) fn announce(&self, change: Change) {
         if let Some(announcer) = self.keeper.get().and_then(|keeper| keeper.announcer.as_ref()) {
             announcer.changed(change);

@@ -8,11 +8,15 @@
 //! put COUNT VALUE               into so many keys
 //! warm COUNT                    has so many keys near
 //! remove COUNT PATH             removes them, one after the other; writes down when each removal began
-//! gone COUNT PATH               waits until none is near; writes down when each was seen to have gone
-//! heard                         of how many keys others have told it, and how many messages were missing
+//! told COUNT PATH               waits until others have told it of so many; writes down when it was told of each
+//! near COUNT                    how many of so many keys are near
+//! heard                         of how many keys others have told it, how many messages were missing, and how often all was dropped
+//! hits                          how many reads of histories its memory answered, how many copies it made, and keys asked of the server
 //! ```
 
 use std::fmt::Write;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::task::Poll;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -44,6 +48,8 @@ struct Worker {
     cache: SharedStore<u64>,
     tiers: Option<Tiers>,
     turns: MultiplexedConnection,
+    /// Reads that were answered at once.
+    hits: Arc<AtomicU64>,
 }
 
 #[tokio::main]
@@ -65,7 +71,8 @@ async fn main() {
     if let Some(tiers) = &tiers {
         tiers.trusted().await;
     }
-    let worker = Worker { service: service.clone(), cache, tiers, turns: foreign(url).await };
+    let (service, turns, hits) = (service.clone(), foreign(url).await, Arc::default());
+    let worker = Worker { service, cache, tiers, turns, hits };
 
     let mut lines = lines();
     say("ready");
@@ -97,7 +104,7 @@ impl Worker {
                 (path, self.history(number(seconds) as u64, number(worker)).await)
             }
             ["remove", count, path] => (path, self.remove(number(count)).await),
-            ["gone", count, path] => (path, self.gone(number(count)).await),
+            ["told", count, path] => (path, self.told(number(count)).await),
             ["put", count, value] => {
                 let value: u64 = value.parse().expect("a number");
                 for key in 0..number(count) {
@@ -111,7 +118,16 @@ impl Worker {
             }
             ["heard"] => {
                 let seen = self.tiers().snapshot();
-                return format!("{} {}", seen.dropped_by_others, seen.missing);
+                let emptied: u64 = seen.resyncs.iter().sum();
+                return format!("{} {} {emptied}", seen.dropped_by_others, seen.missing);
+            }
+            ["near", count] => {
+                let near = (0..number(count)).filter(|key| self.is_near(&key.to_string()));
+                return near.count().to_string();
+            }
+            ["hits"] => {
+                let (hits, seen) = (self.hits.load(SeqCst), self.tiers().snapshot());
+                return format!("{hits} {} {}", seen.copies, seen.far_reads);
             }
             _ => panic!("what is `{question}`?"),
         };
@@ -148,17 +164,18 @@ impl Worker {
         times
     }
 
-    async fn gone(&self, count: usize) -> String {
-        let mut near: Vec<String> = (0..count).map(|key| key.to_string()).collect();
+    /// Messages of one publisher come in the order in which it has sent them, so counting them tells of which keys they are.
+    async fn told(&self, count: usize) -> String {
         let mut times = String::new();
-        while !near.is_empty() {
-            near.retain(|key| {
-                let is_near = self.is_near(key);
-                if !is_near {
-                    let _ = writeln!(times, "{key} {}", now());
-                }
-                is_near
-            });
+        let told = || self.tiers().snapshot().dropped_by_others as usize;
+        let (before, mut seen) = (told(), 0);
+        while seen < count {
+            // Of what comes between two looks, all is as late as the last.
+            let (all, now) = (told() - before, now());
+            for key in seen..all {
+                let _ = writeln!(times, "{key} {now}");
+            }
+            seen = all;
             sleep(Duration::from_millis(1)).await;
         }
         times
@@ -198,7 +215,10 @@ impl Worker {
     async fn read(&self, session: usize, key: usize, seen: &mut String) {
         let began = now();
         let value = match self.cache.get_now(&key.to_string()) {
-            Poll::Ready(Some(entry)) => entry.into_value(),
+            Poll::Ready(Some(entry)) => {
+                self.hits.fetch_add(1, SeqCst);
+                entry.into_value()
+            }
             _ => self.cache.value(&key.to_string()).await.expect("an answer"),
         };
         let value = value.expect("a value");

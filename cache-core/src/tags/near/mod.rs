@@ -13,7 +13,7 @@ use smol_str::SmolStr;
 use self::copies::{Copies, Ticket};
 use super::{Marks, Revision, Stamp};
 use crate::clock::Alarm;
-use crate::tier::{Counters, Gate, Side};
+use crate::tier::{Above, Counters, Gate, Side};
 use crate::{Change, Clock, Coherence, ErrorKind, Keeper, Moment, NearTier, Result, TierSnapshot};
 
 /// Copies, in this process, of marks that are kept elsewhere, so that a hit in a near tier asks nobody.
@@ -59,6 +59,8 @@ struct Inner<M> {
     keeper: OnceLock<Keeper>,
     /// Whether copies are made of what is asked for alone, and not of what is stamped.
     only_reads: AtomicBool,
+    /// Near tiers of entries that these marks vouch for.
+    above: Above,
 }
 
 impl<M: Marks> NearMarks<M> {
@@ -79,12 +81,14 @@ impl<M: Marks> NearMarks<M> {
             counters: Counters::default(),
             keeper: OnceLock::new(),
             only_reads: AtomicBool::new(false),
+            above: Above::default(),
         });
         inner.close();
         let side: Arc<dyn Side> = Arc::clone(&inner) as _;
-        let side = Arc::downgrade(&side);
-        inner.gate.clock().wake(Weak::clone(&side) as Weak<dyn Alarm>);
-        let keeper = coherence.keep(NearTier(side))?;
+        let near = NearTier::new(Arc::downgrade(&side));
+        inner.far.attach_near(near.clone());
+        inner.gate.clock().wake(Weak::clone(&near.side) as Weak<dyn Alarm>);
+        let keeper = coherence.keep(near)?;
         // It was made a moment ago, so nothing has been put there.
         let _ = inner.keeper.set(keeper);
         Ok(Self(inner))
@@ -134,7 +138,23 @@ impl<M: Marks> NearMarks<M> {
 impl<M: Marks> Inner<M> {
     fn close(&self) {
         self.gate.close();
+        self.closed();
+    }
+
+    fn closed(&self) {
         self.copies.revision.end();
+        self.above.tell(&self.gate);
+    }
+
+    /// Opens the gate, if that is the answer.
+    fn open(&self, opens: impl FnOnce(&Gate) -> bool) {
+        let was_open = self.gate.is_open();
+        // A tick may have ended it a moment after the gate was opened again.
+        let goes_on = was_open && self.copies.revision.current() != 0;
+        if opens(&self.gate) && !goes_on {
+            self.copies.revision.advance();
+        }
+        self.above.tell(&self.gate);
     }
 
     /// To be taken before the marks are asked for; none while changes may be missed.
@@ -235,6 +255,10 @@ impl<M: Marks> Marks for NearMarks<M> {
         unfinished.ended(&invalidated);
         invalidated
     }
+
+    fn attach_near(&self, near: NearTier) {
+        self.0.above.attach(near, &self.0.gate);
+    }
 }
 
 /// An invalidation on its way. If it is dropped, nobody knows whether it has been made.
@@ -275,7 +299,7 @@ impl<M: Marks> Drop for Unfinished<'_, M> {
 impl<M: Marks> Alarm for Inner<M> {
     fn tick(&self, now: Moment) {
         if self.gate.tick(now) {
-            self.copies.revision.end();
+            self.closed();
         }
     }
 }
@@ -283,12 +307,12 @@ impl<M: Marks> Alarm for Inner<M> {
 impl<M: Marks> Side for Inner<M> {
     fn forget<'a>(&'a self, change: &'a Change) -> BoxFuture<'a, Result<()>> {
         self.forget(change);
-        async { Ok(()) }.boxed()
+        self.above.forget(change).boxed()
     }
 
     fn forget_all(&self) -> BoxFuture<'_, Result<()>> {
         self.copies.forget_all();
-        async { Ok(()) }.boxed()
+        self.above.forget_all().boxed()
     }
 
     fn remove_far<'a>(&'a self, change: &'a Change) -> BoxFuture<'a, Result<()>> {
@@ -304,7 +328,7 @@ impl<M: Marks> Side for Inner<M> {
             }
             // Reads may have copied an old mark until now.
             self.forget(change);
-            Ok(())
+            self.above.forget(change).await
         }
         .boxed()
     }
@@ -322,16 +346,21 @@ impl<M: Marks> Side for Inner<M> {
     }
 
     fn open_until(&self, until: Moment) {
-        let was_open = self.gate.is_open();
-        // A tick may have ended it a moment after the gate was opened again.
-        let goes_on = was_open && self.copies.revision.current() != 0;
-        if self.gate.open_until(until) && !goes_on {
-            self.copies.revision.advance();
-        }
+        self.open(|gate| gate.open_until(until));
     }
 
     fn close(&self) {
         self.close();
+    }
+
+    fn below(&self, opens: bool) {
+        match opens {
+            true => self.open(|gate| gate.below(true)),
+            false => {
+                self.gate.below(false);
+                self.closed();
+            }
+        }
     }
 
     fn now(&self) -> Moment {

@@ -4,8 +4,8 @@ use std::task::Poll;
 
 use super::Operation;
 use crate::{
-    CacheStore, Capabilities, Claim, ClaimOptions, Entry, Error, ErrorKind, Fill, Lease, Result,
-    SetOptions,
+    CacheStore, Capabilities, Claim, ClaimOptions, Entry, Error, ErrorKind, Fill, Lease, NearTier,
+    Result, SetOptions,
 };
 
 /// Fails the operations that a test chooses, for as long as it chooses.
@@ -227,6 +227,10 @@ impl<S: CacheStore> CacheStore for FailingStore<S> {
 
     fn capabilities(&self) -> Capabilities {
         self.inner.capabilities()
+    }
+
+    fn attach_near(&self, near: NearTier) {
+        self.inner.attach_near(near);
     }
 }
 

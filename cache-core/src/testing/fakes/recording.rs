@@ -3,7 +3,7 @@ use std::task::Poll;
 
 use super::Operation;
 use crate::{
-    CacheStore, Capabilities, Claim, ClaimOptions, Entry, Fill, Lease, Result, SetOptions,
+    CacheStore, Capabilities, Claim, ClaimOptions, Entry, Fill, Lease, NearTier, Result, SetOptions,
 };
 
 /// Writes down which operations it is asked for, in their order, and passes them on.
@@ -197,6 +197,10 @@ impl<S: CacheStore> CacheStore for RecordingStore<S> {
 
     fn capabilities(&self) -> Capabilities {
         self.inner.capabilities()
+    }
+
+    fn attach_near(&self, near: NearTier) {
+        self.inner.attach_near(near);
     }
 }
 

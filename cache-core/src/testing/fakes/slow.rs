@@ -7,7 +7,7 @@ use tokio::sync::{Semaphore, watch};
 
 use super::Operation;
 use crate::{
-    CacheStore, Capabilities, Claim, ClaimOptions, Entry, Fill, Lease, Result, SetOptions,
+    CacheStore, Capabilities, Claim, ClaimOptions, Entry, Fill, Lease, NearTier, Result, SetOptions,
 };
 
 /// Holds the operations that a test chooses: at a [`Gate`], until the test opens it, or for a while
@@ -239,6 +239,10 @@ impl<S: CacheStore> CacheStore for SlowStore<S> {
 
     fn capabilities(&self) -> Capabilities {
         self.inner.capabilities()
+    }
+
+    fn attach_near(&self, near: NearTier) {
+        self.inner.attach_near(near);
     }
 }
 
