@@ -516,3 +516,92 @@ async fn whatever_is_said_on_the_bus_nobody_panics_or_grows_and_changes_arrive()
     let snapshot = fleet.here.snapshot();
     assert!(snapshot.peers <= 4096 && snapshot.undecodable > 0, "{snapshot:?}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_flush_waits_until_others_can_hear_of_all_that_was_changed_before() {
+    let fleet = fleet().await;
+    fleet.share("key", 1).await;
+    fleet.theirs.down.store(true, SeqCst);
+    fleet.there.put("key", 2, MINUTE).await.expect("no failure");
+    fleet.there.remove_many(&["another", "third"]).await.expect("no failure");
+    assert_eq!(fleet.there.flush(10 * BEAT).await, 3, "the bus is down");
+    fleet.theirs.down.store(false, SeqCst);
+    assert_eq!(fleet.there.flush(Duration::MAX).await, 0);
+    assert_eq!(fleet.there.snapshot().pending, 0);
+    fleet.settled().await;
+    assert_eq!(value(&fleet.here, "key").await, Some(2));
+
+    // Without anybody who has a turn in between it is not on the bus yet.
+    let before = fleet.theirs.sent.load(SeqCst);
+    fleet.there.remove("key").await.expect("no failure");
+    assert_eq!(fleet.theirs.sent.load(SeqCst), before);
+    assert_eq!(fleet.there.flush(MINUTE).await, 0);
+    assert!(fleet.theirs.sent.load(SeqCst) > before);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_flush_waits_for_removals_that_have_failed_and_not_for_what_comes_later() {
+    let fleet = fleet().await;
+    fleet.share("key", 1).await;
+    let far = fleet.there.far();
+    far.fail(Operation::Remove, ErrorKind::Unavailable);
+    far.fail(Operation::RemoveMany, ErrorKind::Unavailable);
+    fleet.there.remove("key").await.expect_err("out of reach");
+    assert_eq!(fleet.there.flush(10 * BEAT).await, 1);
+    // Others copy it once more.
+    assert_eq!(value(&fleet.here, "key").await, Some(1));
+    let flushing = tokio::spawn({
+        let there = fleet.there.clone();
+        async move { there.flush(MINUTE).await }
+    });
+    tokio::time::sleep(BEAT).await;
+    // What fails from now on is not its concern, but the bus takes what it takes.
+    far.heal();
+    far.fail(Operation::Clear, ErrorKind::Unavailable);
+    fleet.there.clear().await.expect_err("out of reach");
+    assert_eq!(flushing.await.expect("no panic"), 0);
+    assert_eq!(fleet.there.snapshot().pending, 1);
+    fleet.settled().await;
+    assert!(fleet.here.get_now("key").is_pending());
+    assert_eq!(value(&fleet.here, "key").await, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_waits_when_the_tiers_are_dropped_is_announced_before_their_end() {
+    for down in [false, true] {
+        let fleet = fleet().await;
+        fleet.share("key", 1).await;
+        let before = fleet.here.snapshot().resyncs;
+        fleet.theirs.down.store(down, SeqCst);
+        fleet.there.put("key", 2, MINUTE).await.expect("no failure");
+        if down {
+            // It is being sent, again and again.
+            tokio::time::sleep(BEAT).await;
+        }
+        let Fleet { here, there, theirs, bus, faults } = fleet;
+        drop(there);
+        tokio::time::sleep(BEAT).await;
+        theirs.down.store(false, SeqCst);
+        eventually(|| here.get_now("key").is_pending()).await;
+        assert_eq!(value(&here, "key").await, Some(2));
+        eventually(|| here.snapshot().peers == 0).await;
+        tokio::time::sleep(100 * BEAT).await;
+        assert_eq!(here.snapshot().resyncs, before, "and it has said that it ends");
+        drop((bus, faults));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn tiers_that_can_t_say_all_before_their_end_fall_silent_and_wait_for_nobody() {
+    let fleet = fleet().await;
+    fleet.share("key", 1).await;
+    fleet.theirs.down.store(true, SeqCst);
+    fleet.there.put("key", 2, MINUTE).await.expect("no failure");
+    let Fleet { here, there, theirs, .. } = fleet;
+    drop(there);
+    eventually(|| here.snapshot().resyncs(Resync::Silent) == 1).await;
+    assert_eq!(value(&here, "key").await, Some(2));
+    // Who kept the bus for what waited has given it back by then.
+    eventually(|| Arc::strong_count(&theirs) == 1).await;
+    theirs.down.store(false, SeqCst);
+}

@@ -199,3 +199,19 @@ async fn more_tags_than_can_wait_for_their_marks_are_all_made_up_for() {
         assert!(fleet.gone(key).await, "{key}");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_flush_of_near_marks_waits_until_others_can_hear_of_every_tag() {
+    let fleet = fleet().await;
+    fleet.share(&["a", "b"]).await;
+    fleet.there.invalidate_tags(&["a"]).await.expect("no failure");
+    assert_eq!(fleet.there.marks().flush(MINUTE).await, 0);
+    assert_eq!(fleet.there.marks().snapshot().published, 1);
+    fleet.down.store(true, SeqCst);
+    fleet.there.invalidate_tags(&["b"]).await.expect_err("out of reach");
+    assert_eq!(fleet.there.marks().flush(10 * BEAT).await, 1);
+    fleet.down.store(false, SeqCst);
+    assert_eq!(fleet.there.marks().flush(MINUTE).await, 0);
+    eventually(|| !fleet.is_near("a") && !fleet.is_near("b")).await;
+    assert!(fleet.gone("a").await && fleet.gone("b").await);
+}

@@ -2,7 +2,8 @@
 //!
 //! A [`Bus`] carries bytes and may lose them. [`Broadcast`] makes of it what keeps near tiers coherent: it
 //! numbers what it sends (`publish.rs`, `outbox.rs`, `message.rs`), notices what is missing from others
-//! (`receive.rs`, `peers.rs`), and hears itself to know that it hears at all.
+//! (`receive.rs`, `peers.rs`), and hears itself to know that it hears at all. What the far store may not have removed is
+//! removed until that is certain (`settle.rs`, `unsettled.rs`).
 
 mod broadcast;
 mod local;
@@ -11,6 +12,9 @@ mod outbox;
 mod peers;
 mod publish;
 mod receive;
+mod settle;
+mod shared;
+mod unsettled;
 
 use std::future::Future;
 

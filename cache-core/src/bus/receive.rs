@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-use super::broadcast::Shared;
 use super::message::{Body, Message, Unreadable};
 use super::peers::{Peers, Told};
+use super::shared::Shared;
 use super::{Bus, Delivery, Subscription};
 use crate::{Error, ErrorKind, Moment, Result, Resync};
 

@@ -162,6 +162,10 @@ impl<N: CacheStore, F: CacheStore<Value = N::Value>> Side for Inner<N, F> {
         self.far.set(key, None, SetOptions::ttl(Duration::from_secs(1))).boxed()
     }
 
+    fn clears_far(&self) -> bool {
+        self.far.capabilities().prefix
+    }
+
     fn open_until(&self, until: Moment) {
         self.gate.open_until(until);
     }
