@@ -263,3 +263,15 @@ async fn a_removal_that_is_refused_is_counted_and_not_tried_again() {
     eventually(|| tiers.snapshot().given_up == 1).await;
     assert_eq!(tiers.flush(MINUTE).await, 0);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_near_store_that_can_t_be_cleared_is_refused() {
+    let near = Cluster { store: memory(), faults: Arc::default() };
+    near.faults.can_t_clear.store(true, SeqCst);
+    let broadcast = Broadcast::over(LocalBus::new(64));
+    let refused = Tiered::builder(near.clone(), memory()).coherent_by(broadcast).build();
+    let refused = refused.err().expect("it could not be emptied when something is missing");
+    assert_eq!(refused.kind(), ErrorKind::InvalidOption);
+    assert!(refused.to_string().contains("coherent_by"), "{refused}");
+    assert!(Tiered::builder(near, memory()).build().is_ok(), "with nothing to keep it so");
+}

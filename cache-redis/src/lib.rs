@@ -184,6 +184,8 @@
 //! | in a cluster | plain messages, to every node | a connection to each primary |
 //! | a lost connection | the near tier is emptied, and used when there is a new one | the same |
 //! | a hung connection | the near tier is not used after 1 s | the same |
+//! | another process dies, or is cut off | the near tier is not used 1 s after it was heard, and emptied then | nothing: it is the server that tells |
+//! | something is refused | `kept_by` tells what | the same |
 //!
 //! # Slots
 //!

@@ -33,16 +33,20 @@ use crate::{Announce, Change, Coherence, Error, ErrorKind, Keeper, NearTier, Res
 /// | the connection ends | the subscription ends | `Connected`, when there is a new one |
 /// | the connection hangs | its own heartbeats do not come back: after [`trust`](Self::trust) the near tier is not used | `Connected` |
 /// | it is too slow | the bus says so | `Lag` |
-/// | a publisher dies with something to say | its heartbeats end, four in a row | `Silent` |
+/// | a publisher dies with something to say | its heartbeats end: after `trust` the near tier is not used, and after four of them it is emptied | `Silent` |
 /// | a publisher was there before, unheard | its first message has not the first number | `Newcomer` |
 /// | a newer version says what this one does not know | its version or kind | `Unknown` |
 /// | the far store is emptied by somebody else | the bus says so, if it is one that looks | `Flushed` |
 ///
-/// So a near hit is behind what others have published by at most the time that a message takes, and by `trust` if
-/// messages do not arrive. Two things it can't do. Who changes the far store without these tiers is not heard
-/// of; the server's own tracking hears of them, and `near_ttl` bounds it. And a publisher that reaches the far store
-/// but not the bus is heard of when it reaches the bus again: others empty their near tiers once when it falls silent,
-/// and after that `near_ttl` is the bound.
+/// So a near hit is behind what others have published by at most the time that a message takes, and by the listener's `trust` if
+/// messages do not arrive, whatever becomes of the publisher: the near tier is used for `trust` after what was heard
+/// last, from each publisher that is known. Three things it can't do. Who changes the far store without these tiers is not heard
+/// of; the server's own tracking hears of them, and `near_ttl` bounds it. A publisher that reaches the far store
+/// but not the bus is heard of when it reaches the bus again: others stop using their near tiers, empty them once it has been silent
+/// for four heartbeats, and after that `near_ttl` is the bound. And a publisher whose [`heartbeat`](Self::heartbeat) is longer than a
+/// listener's is known to that one from its first message on, and what it loses before counts from there.
+///
+/// Why a bus fails, and that somebody beats more slowly than is trusted, is in [`kept_by`](crate::TierSnapshot::kept_by).
 ///
 /// # What it costs
 ///
@@ -94,14 +98,18 @@ impl<B: Bus> Broadcast<B> {
     }
 
     /// How often a process says that it is there, and which number its last change had: 250 ms by default.
+    ///
+    /// It should be the same for all on a bus. Who beats more slowly than others trust keeps their near tiers closed for the rest
+    /// of the time: they answer for `trust` after each of its heartbeats.
     #[must_use]
     pub fn heartbeat(mut self, every: Duration) -> Self {
         self.settings.heartbeat = every;
         self
     }
 
-    /// For how long the near tier answers after a heartbeat of its own that came back was sent: by default four
-    /// heartbeats. It has to be longer than two.
+    /// For how long the near tier answers after the last moment up to which all that was published is known, by a heartbeat of
+    /// its own that came back, and by a message of each other publisher: by default four heartbeats. It has to be longer than two. As
+    /// a message of another is taken to be as old as the own heartbeat before it, two missing ones in a row are no harm with four.
     #[must_use]
     pub fn trust(mut self, trust: Duration) -> Self {
         self.settings.trust = Some(trust);
@@ -129,7 +137,7 @@ impl<B: Bus> Broadcast<B> {
 
 impl Settings {
     pub(super) fn trusts(&self) -> Duration {
-        self.trust.unwrap_or(self.heartbeat * 4)
+        self.trust.unwrap_or(self.heartbeat.saturating_mul(4))
     }
 
     fn check(&self) -> Result<()> {
@@ -137,7 +145,7 @@ impl Settings {
         if self.heartbeat < Duration::from_millis(1) || self.heartbeat > Duration::from_secs(60) {
             return refuse("heartbeat: must be between a millisecond and a minute");
         }
-        if self.trusts() <= self.heartbeat * 2 {
+        if self.trusts() <= self.heartbeat.saturating_mul(2) {
             return refuse("trust: must be longer than two heartbeats");
         }
         if self.max_pending == 0 {

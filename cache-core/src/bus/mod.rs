@@ -30,8 +30,8 @@ use crate::Result;
 /// What one publisher sends arrives in its order. Messages may be lost, and nobody has to be told: whoever
 /// listens finds out by their numbers. They may come twice.
 ///
-/// Whoever may publish on it is trusted: bytes that are no message change nothing, but a forged one can empty near tiers, or
-/// hide that others are missing.
+/// Whoever may publish on it is trusted: bytes that are no message change nothing, but a forged one can empty near tiers, keep them
+/// from being used, or hide that others are missing.
 ///
 /// ```
 /// use bytes::Bytes;

@@ -11,8 +11,7 @@ use futures_util::future::{Either, select};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::Bus;
-use super::message::Message;
-use super::shared::Shared;
+use super::shared::{Shared, Way};
 use crate::{Error, ErrorKind, Result};
 
 /// How long the bus may take for a message.
@@ -34,6 +33,13 @@ async fn announce<B: Bus>(shared: &Shared<B>) {
     let mut next_beat = Instant::now();
     loop {
         if Instant::now() >= next_beat {
+            // It says that its publisher has said all: what came before it goes before it.
+            let come = shared.come();
+            while !shared.has_sent(come)
+                && let Some(message) = shared.next_message()
+            {
+                send(shared, message).await;
+            }
             beat(shared).await;
             // Jittered, so that a fleet does not beat in step.
             next_beat =
@@ -64,10 +70,7 @@ async fn finish<B: Bus>(shared: &Shared<B>) {
 async fn send<B: Bus>(shared: &Shared<B>, message: Bytes) {
     let mut pause = PAUSES.0;
     // The same bytes each time: a listener that has had them knows by the number.
-    while let Err(_error) = bounded(shared.bus.publish(message.clone())).await {
-        shared.near.count(|counters| {
-            counters.publish_failures.fetch_add(1, Relaxed);
-        });
+    while !publish(shared, message.clone()).await {
         shared.tell_state();
         sleep(jittered(pause)).await;
         pause = (pause * 2).min(PAUSES.1);
@@ -85,16 +88,21 @@ async fn beat<B: Bus>(shared: &Shared<B>) {
         return;
     };
     if let Some(beat) = shared.beat(now) {
-        send_beat(shared, beat).await;
+        publish(shared, beat.encode()).await;
     }
 }
 
-async fn send_beat<B: Bus>(shared: &Shared<B>, beat: Message) {
-    if bounded(shared.bus.publish(beat.encode())).await.is_err() {
+/// Whether it has been sent.
+async fn publish<B: Bus>(shared: &Shared<B>, message: Bytes) -> bool {
+    let failure = bounded(shared.bus.publish(message)).await.err();
+    let sent = failure.is_none();
+    if !sent {
         shared.near.count(|counters| {
             counters.publish_failures.fetch_add(1, Relaxed);
         });
     }
+    shared.failed(Way::Out, failure);
+    sent
 }
 
 /// So that a fleet does not do it in step.

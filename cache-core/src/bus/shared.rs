@@ -15,7 +15,7 @@ use super::broadcast::Settings;
 use super::message::{Body, Message};
 use super::outbox::{Outbox, Outgoing};
 use super::unsettled::Unsettled;
-use crate::{Moment, NearTier};
+use crate::{Error, Moment, NearTier};
 
 pub(super) struct Shared<B> {
     pub(super) bus: B,
@@ -47,6 +47,17 @@ struct State {
     last_beat: u64,
     /// What the near tier was told to be kept by.
     described: String,
+    /// Why the last attempt to listen, and to publish, has failed.
+    failures: [Option<String>; 2],
+    /// How often the slowest of the others beats.
+    slowest: Duration,
+}
+
+/// Where something fails.
+#[derive(Clone, Copy)]
+pub(super) enum Way {
+    In,
+    Out,
 }
 
 #[derive(Debug)]
@@ -73,10 +84,37 @@ impl<B: Bus> Shared<B> {
         }
     }
 
-    /// Says what the bus is, if it was something else before.
-    pub(super) fn describe(&self) {
-        let described = self.bus.describe();
+    /// Takes note of why the bus fails, or that it does not.
+    pub(super) fn failed(&self, way: Way, failure: Option<Error>) {
         let mut state = self.lock();
+        let before = &mut state.failures[way as usize];
+        if before.is_none() && failure.is_none() {
+            return;
+        }
+        *before = failure.map(|error| error.to_string());
+        drop(state);
+        self.describe();
+    }
+
+    /// Takes note of how often the slowest of the others beats.
+    pub(super) fn slowest(&self, beat: Duration) {
+        self.lock().slowest = beat;
+        self.describe();
+    }
+
+    /// Says what the bus is and what is not as it should be, if it was something else before.
+    pub(super) fn describe(&self) {
+        let mut described = self.bus.describe();
+        let mut state = self.lock();
+        if state.slowest >= self.settings.trusts() {
+            let slowest = state.slowest;
+            described += &format!(
+                ", where somebody beats every {slowest:?}, which is longer than is trusted"
+            );
+        }
+        if let Some(why) = state.failures.iter().flatten().next() {
+            described += &format!(", which has failed: {why}");
+        }
         if state.described != described {
             self.near.kept_by(&described);
             state.described = described;
@@ -155,14 +193,24 @@ impl<B: Bus> Shared<B> {
         });
     }
 
+    /// How many changes have come, for [`has_sent`](Self::has_sent).
+    pub(super) fn come(&self) -> u64 {
+        self.outbox.come()
+    }
+
+    /// Whether the first so many changes have been sent.
+    pub(super) fn has_sent(&self, come: u64) -> bool {
+        self.lock().sent >= come
+    }
+
     /// Waits until all that has come until now is settled and has been sent; says how much waits if that takes longer.
     pub(super) async fn flush(&self, limit: Duration) -> usize {
         let come = self.unsettled.come();
         let flushed = timeout(limit, async {
             self.until(|| !self.unsettled.has_any_of(come)).await;
             // With what was announced when it was settled.
-            let come = self.outbox.come();
-            self.until(|| self.lock().sent >= come).await;
+            let come = self.come();
+            self.until(|| self.has_sent(come)).await;
         });
         if flushed.await.is_ok() { 0 } else { self.waiting().0 }
     }

@@ -65,7 +65,7 @@ use crate::{
 /// | [`coherent_by`](TieredBuilder::coherent_by) | sees | a near hit is behind by at most |
 /// |---|---|---|
 /// | nothing | nothing | `near_ttl`, 10 s unless it is set |
-/// | [`Broadcast`](crate::Broadcast) over a [`Bus`](crate::Bus) | changes through tiers on the same bus | its [`trust`](crate::Broadcast::trust), if messages are lost; otherwise the time that a message takes |
+/// | [`Broadcast`](crate::Broadcast) over a [`Bus`](crate::Bus) | changes through tiers on the same bus | its [`trust`](crate::Broadcast::trust), if messages are lost or their publisher dies; otherwise the time that a message takes |
 /// | tracking by the server (`cache-redis`) | every change of a key on the server | its trust, if the connection hangs; otherwise the time that a push takes |
 ///
 /// Who keeps the tiers coherent says for how long the near store can be trusted. When that time is over, the near
@@ -95,7 +95,8 @@ use crate::{
 ///
 /// # What the near store needs
 ///
-/// To fence ([`Capabilities::fenced`]): otherwise nothing is copied to it. To keep the versions it is given, if it has
+/// To fence ([`Capabilities::fenced`]): otherwise nothing is copied to it. To be cleared ([`Capabilities::prefix`]), if something
+/// keeps it coherent. To keep the versions it is given, if it has
 /// versions; every store that passes the kit does.
 pub struct Tiered<N: CacheStore, F>(Arc<Inner<N, F>>)
 where

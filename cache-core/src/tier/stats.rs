@@ -77,7 +77,7 @@ impl std::fmt::Display for Resync {
 pub struct TierSnapshot {
     /// Whether the near tier answers at this moment.
     pub trusted: bool,
-    /// What keeps the near tier coherent, in words; empty if nothing does.
+    /// What keeps the near tier coherent, in words, and why it fails if it does; empty if nothing does.
     pub kept_by: String,
     /// Keys that were asked of the far store.
     pub far_reads: u64,
