@@ -797,3 +797,21 @@ async fn a_heartbeat_goes_after_what_was_changed_before_it() {
         assert_eq!(message[3], kind);
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn publishers_have_other_names_also_in_copies_of_a_process() {
+    let publisher = async || {
+        let bus = LocalBus::new(64);
+        let mut ear = bus.subscribe().await.expect("a subscription");
+        // As after a fork, which copies the state of the generator.
+        fastrand::seed(7);
+        let tiers = Tiered::builder(MemoryStore::<u64>::new(10), MemoryStore::new(10));
+        let tiers = tiers.coherent_by(Broadcast::over(bus)).build();
+        let Delivery::Message(message) = ear.next().await.expect("a message") else {
+            panic!("nothing is missing");
+        };
+        drop(tiers.expect("valid options"));
+        message[4..12].to_vec()
+    };
+    assert_ne!(publisher().await, publisher().await);
+}

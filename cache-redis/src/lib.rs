@@ -299,6 +299,7 @@ mod store;
 #[cfg(feature = "tls")]
 mod tls;
 mod tracking;
+mod unique;
 mod url;
 
 pub use builder::RedisBuilder;

@@ -15,13 +15,14 @@ use super::broadcast::Settings;
 use super::message::{Body, Message};
 use super::outbox::{Outbox, Outgoing};
 use super::unsettled::Unsettled;
+use crate::unique::unique;
 use crate::{Error, Moment, NearTier};
 
 pub(super) struct Shared<B> {
     pub(super) bus: B,
     pub(super) near: NearTier,
     pub(super) settings: Settings,
-    /// Of these tiers, until they end: never used again, also not after a fork or a restart.
+    /// Of these tiers, until they end: nobody else's, also not after a fork or a restart.
     pub(super) own: u64,
     pub(super) outbox: Outbox,
     pub(super) unsettled: Unsettled,
@@ -74,7 +75,7 @@ impl<B: Bus> Shared<B> {
             bus,
             near,
             settings,
-            own: fastrand::u64(..),
+            own: unique(),
             outbox: Outbox::new(settings.max_pending),
             unsettled: Unsettled::new(settings.max_pending),
             state: Mutex::default(),
