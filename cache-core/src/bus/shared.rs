@@ -113,8 +113,11 @@ impl<B: Bus> Shared<B> {
                 ", where somebody beats every {slowest:?}, which is longer than is trusted"
             );
         }
-        if let Some(why) = state.failures.iter().flatten().next() {
-            described += &format!(", which has failed: {why}");
+        // That nothing comes back may be for what can't be sent.
+        for (why, way) in state.failures.iter().zip(["to listen", "to publish"]) {
+            if let Some(why) = why {
+                described += &format!("; failed {way}: {why}");
+            }
         }
         if state.described != described {
             self.near.kept_by(&described);
