@@ -3,6 +3,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use crate::clock::{duration, nanos};
+use crate::unique::unique;
 use crate::{Error, ErrorKind, Moment, Result};
 
 /// The shortest lifetime there is; anything shorter but zero is rounded up to it.
@@ -358,9 +359,9 @@ impl Version {
         self.0
     }
 
-    /// A version that no other write of a key is likely to have.
+    /// A version that no other write of a key is likely to have, in whatever process.
     pub(crate) fn random() -> Self {
-        Self(fastrand::u32(1..).into())
+        Self((unique() >> 32).max(1))
     }
 }
 

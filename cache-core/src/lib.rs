@@ -94,6 +94,7 @@ mod tags;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod tier;
+mod unique;
 mod waits;
 mod writer;
 

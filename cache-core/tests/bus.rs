@@ -7,8 +7,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use cache_core::testing::{FailingStore, Operation};
 use cache_core::{
-    Broadcast, Bus, CacheStore, CacheStoreExt, Delivery, Error, ErrorKind, LocalBus,
-    LocalSubscription, Result, Resync, SetOptions, Subscription, Tiered,
+    Broadcast, Bus, CacheStore, CacheStoreExt, Clock, Delivery, Error, ErrorKind, LocalBus,
+    LocalSubscription, ManualClock, Result, Resync, SetOptions, Subscription, Tiered,
 };
 use cache_memory::MemoryStore;
 
@@ -31,8 +31,12 @@ struct Faults {
     down: AtomicBool,
     /// So many of the messages that come are lost.
     lose: AtomicUsize,
+    /// Nothing can be sent or listened to, for a reason.
+    refuses: AtomicBool,
     /// Nothing comes.
     deaf: AtomicBool,
+    /// What comes waits meanwhile.
+    held: tokio::sync::watch::Sender<bool>,
     /// Subscriptions end when this changes.
     cuts: tokio::sync::watch::Sender<usize>,
     sent: AtomicUsize,
@@ -42,11 +46,22 @@ struct FaultySubscription {
     subscription: LocalSubscription,
     faults: Arc<Faults>,
     cuts: tokio::sync::watch::Receiver<usize>,
+    /// What has come and waits.
+    kept: Option<Delivery>,
 }
 
 impl Faulty {
     fn new(bus: &LocalBus) -> Self {
         Self { bus: bus.clone(), faults: Arc::default() }
+    }
+}
+
+impl Faults {
+    fn permit(&self, what: &str) -> Result<()> {
+        match self.refuses.load(SeqCst) {
+            true => Err(Error::with_cause(ErrorKind::Store, format!("NOPERM of {what}"))),
+            false => Ok(()),
+        }
     }
 }
 
@@ -57,6 +72,7 @@ impl Bus for Faulty {
         if self.faults.down.load(SeqCst) {
             return Err(Error::new(ErrorKind::Unavailable));
         }
+        self.faults.permit("publishing")?;
         self.faults.sent.fetch_add(1, SeqCst);
         if self.faults.mute.load(SeqCst) {
             return Ok(());
@@ -65,19 +81,24 @@ impl Bus for Faulty {
     }
 
     async fn subscribe(&self) -> Result<FaultySubscription> {
+        self.faults.permit("listening")?;
         let subscription = self.bus.subscribe().await?;
         let cuts = self.faults.cuts.subscribe();
-        Ok(FaultySubscription { subscription, faults: Arc::clone(&self.faults), cuts })
+        Ok(FaultySubscription { subscription, faults: Arc::clone(&self.faults), cuts, kept: None })
     }
 }
 
 impl Subscription for FaultySubscription {
     async fn next(&mut self) -> Result<Delivery> {
         loop {
-            let next = tokio::select! {
-                next = self.subscription.next() => next?,
-                _ = self.cuts.changed() => return Err(Error::new(ErrorKind::Unavailable)),
-            };
+            if self.kept.is_none() {
+                self.kept = Some(tokio::select! {
+                    next = self.subscription.next() => next?,
+                    _ = self.cuts.changed() => return Err(Error::new(ErrorKind::Unavailable)),
+                });
+            }
+            let _ = self.faults.held.subscribe().wait_for(|held| !held).await;
+            let Some(next) = self.kept.take() else { continue };
             let lost = |left: usize| left.checked_sub(1);
             if self.faults.deaf.load(SeqCst)
                 || self.faults.lose.fetch_update(SeqCst, SeqCst, lost).is_ok()
@@ -551,4 +572,284 @@ async fn how_long_news_takes_is_told() {
         let lag = tiers.snapshot().lag;
         assert!(lag > Duration::ZERO && lag < start.elapsed(), "{lag:?}");
     }
+}
+#[tokio::test(start_paused = true)]
+async fn a_flush_waits_until_others_can_hear_of_all_that_was_changed_before() {
+    let fleet = fleet().await;
+    fleet.share("key", 1).await;
+    fleet.theirs.down.store(true, SeqCst);
+    fleet.there.put("key", 2, MINUTE).await.expect("no failure");
+    fleet.there.remove_many(&["another", "third"]).await.expect("no failure");
+    assert_eq!(fleet.there.flush(10 * BEAT).await, 3, "the bus is down");
+    fleet.theirs.down.store(false, SeqCst);
+    assert_eq!(fleet.there.flush(Duration::MAX).await, 0);
+    assert_eq!(fleet.there.snapshot().pending, 0);
+    fleet.settled().await;
+    assert_eq!(value(&fleet.here, "key").await, Some(2));
+
+    // Without anybody who has a turn in between it is not on the bus yet.
+    let before = fleet.theirs.sent.load(SeqCst);
+    fleet.there.remove("key").await.expect("no failure");
+    assert_eq!(fleet.theirs.sent.load(SeqCst), before);
+    assert_eq!(fleet.there.flush(MINUTE).await, 0);
+    assert!(fleet.theirs.sent.load(SeqCst) > before);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_flush_waits_for_removals_that_have_failed_and_not_for_what_comes_later() {
+    let fleet = fleet().await;
+    fleet.share("key", 1).await;
+    let far = fleet.there.far();
+    far.fail(Operation::Remove, ErrorKind::Unavailable);
+    far.fail(Operation::RemoveMany, ErrorKind::Unavailable);
+    fleet.there.remove("key").await.expect_err("out of reach");
+    assert_eq!(fleet.there.flush(10 * BEAT).await, 1);
+    // Others copy it once more.
+    assert_eq!(value(&fleet.here, "key").await, Some(1));
+    let flushing = tokio::spawn({
+        let there = fleet.there.clone();
+        async move { there.flush(MINUTE).await }
+    });
+    tokio::time::sleep(BEAT).await;
+    // What fails from now on is not its concern, but the bus takes what it takes.
+    far.heal();
+    far.fail(Operation::Clear, ErrorKind::Unavailable);
+    fleet.there.clear().await.expect_err("out of reach");
+    assert_eq!(flushing.await.expect("no panic"), 0);
+    assert_eq!(fleet.there.snapshot().pending, 1);
+    fleet.settled().await;
+    assert!(fleet.here.get_now("key").is_pending());
+    assert_eq!(value(&fleet.here, "key").await, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_waits_when_the_tiers_are_dropped_is_announced_before_their_end() {
+    for down in [false, true] {
+        let fleet = fleet().await;
+        fleet.share("key", 1).await;
+        let before = fleet.here.snapshot().resyncs;
+        fleet.theirs.down.store(down, SeqCst);
+        fleet.there.put("key", 2, MINUTE).await.expect("no failure");
+        if down {
+            // It is being sent, again and again.
+            tokio::time::sleep(BEAT).await;
+        }
+        let Fleet { here, there, theirs, bus, faults } = fleet;
+        drop(there);
+        tokio::time::sleep(BEAT).await;
+        theirs.down.store(false, SeqCst);
+        eventually(|| here.get_now("key").is_pending()).await;
+        assert_eq!(value(&here, "key").await, Some(2));
+        eventually(|| here.snapshot().peers == 0).await;
+        tokio::time::sleep(100 * BEAT).await;
+        assert_eq!(here.snapshot().resyncs, before, "and it has said that it ends");
+        drop((bus, faults));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn tiers_that_can_t_say_all_before_their_end_fall_silent_and_wait_for_nobody() {
+    let fleet = fleet().await;
+    fleet.share("key", 1).await;
+    fleet.theirs.down.store(true, SeqCst);
+    fleet.there.put("key", 2, MINUTE).await.expect("no failure");
+    let Fleet { here, there, theirs, .. } = fleet;
+    drop(there);
+    eventually(|| here.snapshot().resyncs(Resync::Silent) == 1).await;
+    assert_eq!(value(&here, "key").await, Some(2));
+    // Who kept the bus for what waited has given it back by then.
+    eventually(|| Arc::strong_count(&theirs) == 1).await;
+    theirs.down.store(false, SeqCst);
+}
+
+/// A reader whose clock is in the hands of the test, beside somebody whose heartbeats may be slower.
+struct Bound {
+    here: Tiers,
+    there: Tiers,
+    faults: Arc<Faults>,
+    theirs: Arc<Faults>,
+    hands: ManualClock,
+}
+
+impl Bound {
+    /// The reader trusts for four heartbeats.
+    async fn new(their_beat: Duration) -> Self {
+        let (bus, far) = (LocalBus::new(1024), FailingStore::new(MemoryStore::new(100)));
+        let (clock, hands) = Clock::manual();
+        let near = MemoryStore::builder().capacity(100).clock(clock.clone()).build();
+        let here = Tiered::builder(near.expect("valid options"), far.clone()).clock(clock);
+        let faulty = Faulty::new(&bus);
+        let faults = Arc::clone(&faulty.faults);
+        let here = here.coherent_by(Broadcast::over(faulty).heartbeat(BEAT));
+        let faulty = Faulty::new(&bus);
+        let theirs = Arc::clone(&faulty.faults);
+        let there = Tiered::builder(MemoryStore::new(100), far);
+        let there = there.coherent_by(Broadcast::over(faulty).heartbeat(their_beat));
+        let [here, there] = [here, there].map(|tiers| tiers.build().expect("valid options"));
+        let bound = Self { here, there, faults, theirs, hands };
+        bound.pass_until(|| bound.here.is_trusted() && bound.here.snapshot().peers == 1).await;
+        bound
+    }
+
+    /// A millisecond passes by all clocks.
+    async fn pass(&self) {
+        tokio::time::advance(Duration::from_millis(1)).await;
+        self.hands.advance(Duration::from_millis(1));
+        for _ in 0..20 {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    async fn pass_until(&self, mut condition: impl FnMut() -> bool) {
+        for _ in 0..100_000 {
+            if condition() {
+                return;
+            }
+            self.pass().await;
+        }
+        panic!("never");
+    }
+
+    /// Has the reader keep a copy of what the other changes then, in a message that nobody hears. For how long is it read?
+    /// What else comes is so late at that time.
+    async fn behind(&self, dies: bool, late: Duration) -> Duration {
+        self.there.put("key", 1, MINUTE).await.expect("no failure");
+        self.pass().await;
+        while self.here.get_now("key").is_pending() {
+            assert_eq!(value(&self.here, "key").await, Some(1));
+            self.pass().await;
+        }
+        self.faults.held.send_replace(!late.is_zero());
+        let start = tokio::time::Instant::now();
+        self.pass_until(|| start.elapsed() >= late / 2).await;
+        self.theirs.mute.store(true, SeqCst);
+        let published = self.there.snapshot().published;
+        self.there.put("key", 2, MINUTE).await.expect("no failure");
+        self.pass_until(|| self.there.snapshot().published > published).await;
+        self.theirs.mute.store(dies, SeqCst);
+        let mut last = Duration::ZERO;
+        let changed = tokio::time::Instant::now();
+        while changed.elapsed() < 300 * BEAT {
+            if changed.elapsed() >= late / 2 {
+                self.faults.held.send_replace(false);
+            }
+            if self.here.get_now("key").is_ready() {
+                assert_eq!(self.here.near().value("key").await.expect("an answer"), Some(1));
+                last = changed.elapsed();
+            }
+            self.pass().await;
+        }
+        last
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_near_hit_is_behind_by_trust_at_most_whoever_publishes_and_however_it_ends() {
+    for their_beat in [BEAT, 3 * BEAT, 20 * BEAT] {
+        for dies in [false, true] {
+            let bound = Bound::new(their_beat).await;
+            let behind = bound.behind(dies, Duration::ZERO).await;
+            assert!(behind <= 4 * BEAT, "{behind:?}, {their_beat:?}, dies: {dies}");
+            // And it is used again.
+            bound.pass_until(|| bound.here.is_trusted()).await;
+            assert_eq!(value(&bound.here, "key").await, Some(2));
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_comes_late_is_trusted_for_no_longer() {
+    for late in 1..8 {
+        let bound = Bound::new(BEAT).await;
+        let behind = bound.behind(true, late * BEAT / 2).await;
+        assert!(behind <= 4 * BEAT, "{behind:?}, {late} halves of a heartbeat late");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn while_all_goes_well_the_near_tier_is_always_used() {
+    let bound = Bound::new(BEAT).await;
+    let before = bound.here.snapshot();
+    for _ in 0..2_000 {
+        assert!(bound.here.is_trusted());
+        bound.pass().await;
+    }
+    assert_eq!(bound.here.snapshot().resyncs, before.resyncs);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_publisher_that_beats_more_slowly_than_is_trusted_is_told_of() {
+    let bound = Bound::new(20 * BEAT).await;
+    bound.pass_until(|| bound.here.snapshot().kept_by.contains("beats every 400ms")).await;
+    assert_eq!(bound.there.snapshot().kept_by, "a bus");
+    // It is used for as long as that one is trusted after each of its heartbeats, and not emptied.
+    let before = bound.here.snapshot().resyncs;
+    let mut trusted = 0;
+    for _ in 0..2_000 {
+        trusted += usize::from(bound.here.is_trusted());
+        bound.pass().await;
+    }
+    assert!((200..=500).contains(&trusted), "{trusted} of 2000 ms");
+    assert_eq!(bound.here.snapshot().resyncs, before);
+}
+
+#[tokio::test(start_paused = true)]
+async fn why_a_bus_fails_is_told_until_it_does_not() {
+    let fleet = fleet().await;
+    let kept_by = || fleet.there.snapshot().kept_by;
+    assert_eq!(kept_by(), "a bus");
+    fleet.theirs.refuses.store(true, SeqCst);
+    eventually(|| kept_by().contains("NOPERM of publishing")).await;
+    // Until then it hears, but not itself.
+    eventually(|| kept_by().contains("nothing comes back")).await;
+    assert!(kept_by().contains("NOPERM of publishing"), "{}", kept_by());
+    eventually(|| kept_by().contains("NOPERM of listening")).await;
+    assert!(kept_by().contains("NOPERM of publishing"), "{}", kept_by());
+    fleet.theirs.refuses.store(false, SeqCst);
+    eventually(|| kept_by() == "a bus").await;
+    fleet.there.trusted().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_trust_without_end_is_no_panic() {
+    let fleet = fleet_with(|broadcast| broadcast.heartbeat(BEAT).trust(Duration::MAX)).await;
+    tokio::time::sleep(100 * BEAT).await;
+    fleet.share("key", 1).await;
+    fleet.there.put("key", 2, MINUTE).await.expect("no failure");
+    eventually(|| fleet.here.get_now("key").is_pending()).await;
+    assert!(fleet.here.is_trusted() && fleet.here.snapshot().peers == 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_heartbeat_goes_after_what_was_changed_before_it() {
+    let bus = LocalBus::new(64);
+    let mut ear = bus.subscribe().await.expect("a subscription");
+    let tiers = Tiered::builder(MemoryStore::<u64>::new(10), MemoryStore::new(10));
+    let tiers = tiers.coherent_by(Broadcast::over(bus)).build().expect("valid options");
+    tiers.remove("key").await.expect("no failure");
+    // The kinds of a change and of a heartbeat.
+    for kind in [1, 0] {
+        let Delivery::Message(message) = ear.next().await.expect("a message") else {
+            panic!("nothing is missing");
+        };
+        assert_eq!(message[3], kind);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn publishers_have_other_names_also_in_copies_of_a_process() {
+    let publisher = async || {
+        let bus = LocalBus::new(64);
+        let mut ear = bus.subscribe().await.expect("a subscription");
+        // As after a fork, which copies the state of the generator.
+        fastrand::seed(7);
+        let tiers = Tiered::builder(MemoryStore::<u64>::new(10), MemoryStore::new(10));
+        let tiers = tiers.coherent_by(Broadcast::over(bus)).build();
+        let Delivery::Message(message) = ear.next().await.expect("a message") else {
+            panic!("nothing is missing");
+        };
+        drop(tiers.expect("valid options"));
+        message[4..12].to_vec()
+    };
+    assert_ne!(publisher().await, publisher().await);
 }

@@ -293,3 +293,19 @@ async fn an_answer_of_the_marks_that_an_invalidation_overtakes_is_not_copied() {
     }
     assert_eq!((stale, known), (0, 1000), "of 1000 rounds");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_flush_of_near_marks_waits_until_others_can_hear_of_every_tag() {
+    let fleet = fleet().await;
+    fleet.share(&["a", "b"]).await;
+    fleet.there.invalidate_tags(&["a"]).await.expect("no failure");
+    assert_eq!(fleet.there.marks().flush(MINUTE).await, 0);
+    assert_eq!(fleet.there.marks().snapshot().published, 1);
+    fleet.down.store(true, SeqCst);
+    fleet.there.invalidate_tags(&["b"]).await.expect_err("out of reach");
+    assert_eq!(fleet.there.marks().flush(10 * BEAT).await, 1);
+    fleet.down.store(false, SeqCst);
+    assert_eq!(fleet.there.marks().flush(MINUTE).await, 0);
+    eventually(|| !fleet.is_near("a") && !fleet.is_near("b")).await;
+    assert!(fleet.gone("a").await && fleet.gone("b").await);
+}

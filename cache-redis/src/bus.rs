@@ -50,7 +50,8 @@ use crate::listener::{Listener, Push, Pushes};
 /// # Ok::<_, cache_core::Error>(()) }).unwrap();
 /// ```
 ///
-/// The server's user needs `+publish +subscribe`, in a cluster `+spublish +ssubscribe`, and `&shop:bus:*` for the channel.
+/// The server's user needs `+publish +subscribe`, in a cluster `+spublish +ssubscribe`, and `&shop:bus:*` for the channel. What is
+/// refused is named in [`kept_by`](cache_core::TierSnapshot::kept_by), and tried again.
 #[derive(Clone)]
 pub struct RedisBus {
     store: RedisStore,

@@ -186,6 +186,8 @@
 //! | listens | on a connection of its own, in a cluster to a node of the shard | on a connection of its own, in a cluster to each primary | on the connections of a store that is [`tracked`](RedisBuilder::tracked) |
 //! | a lost connection | the near tier is emptied, and used when there is a new one | the same | the same |
 //! | a hung connection | the near tier is not used after 1 s | the same | the same |
+//! | another process dies, or is cut off | the near tier is not used 1 s after it was heard, and emptied then | nothing: it is the server that tells | the same |
+//! | something is refused | `kept_by` tells what | the same | the same |
 //!
 //! An `EXPIRE` by somebody else is heard of when it is made, and again when the server deletes the key: a copy that is made in
 //! between lives until then, since a reader knows of the end of life that an entry was written with alone.
@@ -303,6 +305,7 @@ mod store;
 #[cfg(feature = "tls")]
 mod tls;
 mod tracking;
+mod unique;
 mod url;
 
 pub use builder::RedisBuilder;

@@ -16,6 +16,7 @@ use crate::inner::Inner;
 use crate::link::{Live, Pending, is_redirection};
 use crate::route::Route;
 use crate::slot::{self, Slot};
+use crate::unique::unique;
 
 /// How long those who wait for somebody else's load sleep between two questions, on average.
 const POLL: Duration = Duration::from_millis(20);
@@ -135,7 +136,7 @@ impl Inner {
             });
         }
         let full = self.full(key);
-        let token = fastrand::u64(1..);
+        let token = unique().max(1);
         let answer = self.run(&full, |_| self.scripts.claim(&full, token, &options)).await;
         // If it has been granted, nobody knows.
         let answer = self.keep_if_unsent(answer, || Pending::Release(full.clone(), token))?;

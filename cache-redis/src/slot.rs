@@ -5,6 +5,8 @@ use std::time::Duration;
 use bytes::{Buf, Bytes};
 use cache_core::{Entry, LoadTime, SetOptions, Version};
 
+use crate::unique::unique;
+
 /// The length of the header.
 pub(crate) const HEADER: usize = 60;
 
@@ -98,9 +100,9 @@ pub(crate) fn kept(given: Version) -> Version {
     version(given.get())
 }
 
-/// A version that no other write has.
+/// A version that no other write has, in whatever process.
 pub(crate) fn new_version() -> Version {
-    Version::new(fastrand::u32(1..).into())
+    Version::new((unique() >> 32).max(1))
 }
 
 impl Fixed {

@@ -1,14 +1,15 @@
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use tokio::runtime::Handle;
-use tokio::sync::Notify;
 
-use super::message::{Body, Message};
-use super::outbox::Outbox;
-use super::{Bus, publish, receive};
-use crate::{Announce, Change, Coherence, Error, ErrorKind, Keeper, Moment, NearTier, Result};
+use super::shared::Shared;
+use super::{Bus, publish, receive, settle};
+use crate::tier::Counters;
+use crate::{Announce, Change, Coherence, Error, ErrorKind, Keeper, NearTier, Result};
 
 /// Keeps near tiers coherent over a [`Bus`]: each tells the others what it has changed.
 ///
@@ -17,7 +18,12 @@ use crate::{Announce, Change, Coherence, Error, ErrorKind, Keeper, Moment, NearT
 /// A change is published after the far store has acknowledged it. Keys go together. Nobody drops its own
 /// writes for its own messages. What can't be sent waits, in order and up to
 /// [`max_pending`](Self::max_pending), and is sent again; more than that becomes one message that
-/// empties everybody's near tier.
+/// empties everybody's near tier. A change of which nobody knows whether the far store has made it is published at
+/// once, is removed from the far store until that is certain, each key by itself, and is published again then.
+///
+/// What waits is in this process, and is lost with it: call [`Tiered::flush`](crate::Tiered::flush), or
+/// [`NearMarks::flush`](crate::NearMarks::flush), before it ends. When the last handle to the tiers is dropped and their runtime goes on,
+/// what waits is published within five seconds, or not at all.
 ///
 /// A listener knows when it has missed something, and empties its near tier before that serves again:
 ///
@@ -27,16 +33,20 @@ use crate::{Announce, Change, Coherence, Error, ErrorKind, Keeper, Moment, NearT
 /// | the connection ends | the subscription ends | `Connected`, when there is a new one |
 /// | the connection hangs | its own heartbeats do not come back: after [`trust`](Self::trust) the near tier is not used | `Connected` |
 /// | it is too slow | the bus says so | `Lag` |
-/// | a publisher dies with something to say | its heartbeats end, four in a row | `Silent` |
+/// | a publisher dies with something to say | its heartbeats end: after `trust` the near tier is not used, and after four of them it is emptied | `Silent` |
 /// | a publisher was there before, unheard | its first message has not the first number | `Newcomer` |
 /// | a newer version says what this one does not know | its version or kind | `Unknown` |
 /// | the far store is emptied by somebody else | the bus says so, if it is one that looks | `Flushed` |
 ///
-/// So a near hit is behind what others have published by at most the time that a message takes, and by `trust` if
-/// messages do not arrive. Two things it can't do. Who changes the far store without these tiers is not heard
-/// of; the server's own tracking hears of them, and `near_ttl` bounds it. And a publisher that reaches the far store
-/// but not the bus is heard of when it reaches the bus again: others empty their near tiers once when it falls silent,
-/// and after that `near_ttl` is the bound.
+/// So a near hit is behind what others have published by at most the time that a message takes, and by the listener's `trust` if
+/// messages do not arrive, whatever becomes of the publisher: the near tier is used for `trust` after what was heard
+/// last, from each publisher that is known. Three things it can't do. Who changes the far store without these tiers is not heard
+/// of; the server's own tracking hears of them, and `near_ttl` bounds it. A publisher that reaches the far store
+/// but not the bus is heard of when it reaches the bus again: others stop using their near tiers, empty them once it has been silent
+/// for four heartbeats, and after that `near_ttl` is the bound. And a publisher whose [`heartbeat`](Self::heartbeat) is longer than a
+/// listener's is known to that one from its first message on, and what it loses before counts from there.
+///
+/// Why a bus fails, and that somebody beats more slowly than is trusted, is in [`kept_by`](crate::TierSnapshot::kept_by).
 ///
 /// # What it costs
 ///
@@ -88,22 +98,36 @@ impl<B: Bus> Broadcast<B> {
     }
 
     /// How often a process says that it is there, and which number its last change had: 250 ms by default.
+    ///
+    /// It should be the same for all on a bus. Who beats more slowly than others trust keeps their near tiers closed for the rest
+    /// of the time: they answer for `trust` after each of its heartbeats.
     #[must_use]
     pub fn heartbeat(mut self, every: Duration) -> Self {
         self.settings.heartbeat = every;
         self
     }
 
-    /// For how long the near tier answers after a heartbeat of its own that came back was sent: by default four
-    /// heartbeats. It has to be longer than two.
+    /// For how long the near tier answers after the last moment up to which all that was published is known, by a heartbeat of
+    /// its own that came back, and by a message of each other publisher: by default four heartbeats. It has to be longer than two. As
+    /// a message of another is taken to be as old as the own heartbeat before it, two missing ones in a row are no harm with four.
     #[must_use]
     pub fn trust(mut self, trust: Duration) -> Self {
         self.settings.trust = Some(trust);
         self
     }
 
-    /// How many changes wait for the bus, 10 000 by default. If there are more, everybody's near tier is emptied
-    /// instead.
+    /// How many changes wait for the bus, 10 000 by default, and how many keys, tags and prefixes of which it is not certain
+    /// that the far store has removed them. Either is more than that after a long failure only, and then nothing is lost,
+    /// but more goes than has changed:
+    ///
+    /// | more than that wait | what happens |
+    /// |---|---|
+    /// | for the bus | everybody's near tier is emptied |
+    /// | to be removed from the far store | **the far store is cleared** ([`CacheStore::clear`](crate::CacheStore::clear): of its own, so of its namespace), and everybody's near tier emptied |
+    /// | the same, and the far store can't be cleared ([`Capabilities::prefix`](crate::Capabilities)) | those that are too many are announced, and not tried again: what the far store has of them stays until it expires ([`TierSnapshot::given_up`](crate::TierSnapshot)) |
+    /// | for their marks ([`NearMarks`](crate::NearMarks)) | all tags are invalidated |
+    ///
+    /// A key that fails again while it waits counts once.
     #[must_use]
     pub fn max_pending(mut self, changes: usize) -> Self {
         self.settings.max_pending = changes;
@@ -113,7 +137,7 @@ impl<B: Bus> Broadcast<B> {
 
 impl Settings {
     pub(super) fn trusts(&self) -> Duration {
-        self.trust.unwrap_or(self.heartbeat * 4)
+        self.trust.unwrap_or(self.heartbeat.saturating_mul(4))
     }
 
     fn check(&self) -> Result<()> {
@@ -121,7 +145,7 @@ impl Settings {
         if self.heartbeat < Duration::from_millis(1) || self.heartbeat > Duration::from_secs(60) {
             return refuse("heartbeat: must be between a millisecond and a minute");
         }
-        if self.trusts() <= self.heartbeat * 2 {
+        if self.trusts() <= self.heartbeat.saturating_mul(2) {
             return refuse("trust: must be longer than two heartbeats");
         }
         if self.max_pending == 0 {
@@ -138,13 +162,13 @@ impl<B: Bus> Coherence for Broadcast<B> {
             Handle::try_current().map_err(|e| Error::with_cause(ErrorKind::NoRuntime, e))?;
         let shared = Arc::new(Shared::new(self.bus, near, self.settings));
         shared.describe();
+        // It ends by itself, once it has sent what waits.
+        runtime.spawn(publish::run(Arc::clone(&shared)));
         let tasks = vec![
-            runtime.spawn(publish::run(Arc::clone(&shared))).abort_handle(),
-            runtime.spawn(publish::settle(Arc::clone(&shared))).abort_handle(),
+            runtime.spawn(settle::run(Arc::clone(&shared))).abort_handle(),
             runtime.spawn(receive::run(Arc::clone(&shared))).abort_handle(),
         ];
-        let ending = Ending { shared, runtime };
-        Ok(Keeper::new(tasks).announcing(Arc::new(ending)))
+        Ok(Keeper::new(tasks).announcing(Arc::new(Announcer(shared))))
     }
 }
 
@@ -157,154 +181,28 @@ impl<B: fmt::Debug> fmt::Debug for Broadcast<B> {
     }
 }
 
-/// What the tasks share.
-pub(super) struct Shared<B> {
-    pub(super) bus: B,
-    pub(super) near: NearTier,
-    pub(super) settings: Settings,
-    /// Of these tiers, until they end: never used again, also not after a fork or a restart.
-    pub(super) own: u64,
-    pub(super) outbox: Outbox,
-    /// What is to be removed from the far store before it is announced.
-    pub(super) unsettled: Outbox,
-    state: Mutex<State>,
-    /// A heartbeat is wanted before its time.
-    pub(super) beat_now: Notify,
-}
+/// What the tiers tell the tasks.
+struct Announcer<B>(Arc<Shared<B>>);
 
-#[derive(Debug, Default)]
-struct State {
-    /// The number of the last change.
-    number: u64,
-    /// Whether that one may not have been sent.
-    sending: bool,
-    /// Something is being removed from the far store, and is not announced yet.
-    settling: bool,
-    /// The beats of which it is known when they were sent, the oldest first.
-    beats: std::collections::VecDeque<(u64, Moment)>,
-    last_beat: u64,
-    /// What the near tier was told to be kept by.
-    described: String,
-}
-
-impl<B: Bus> Shared<B> {
-    fn new(bus: B, near: NearTier, settings: Settings) -> Self {
-        Self {
-            bus,
-            near,
-            settings,
-            own: fastrand::u64(..),
-            outbox: Outbox::new(settings.max_pending),
-            unsettled: Outbox::new(settings.max_pending),
-            state: Mutex::default(),
-            beat_now: Notify::new(),
-        }
-    }
-
-    /// Says what the bus is, if it was something else before.
-    pub(super) fn describe(&self) {
-        let described = self.bus.describe();
-        let mut state = self.lock();
-        if state.described != described {
-            self.near.kept_by(&described);
-            state.described = described;
-        }
-    }
-
-    /// The next change, which has a number from now on.
-    pub(super) fn change(&self, change: Change) -> Message {
-        let mut state = self.lock();
-        state.number += 1;
-        state.sending = true;
-        Message { publisher: self.own, number: state.number, body: Body::Change(change) }
-    }
-
-    pub(super) fn sent(&self) {
-        self.lock().sending = false;
-    }
-
-    /// A heartbeat that is sent `now`; none while it is not known whether the last change has been sent.
-    pub(super) fn beat(&self, now: Moment) -> Option<Message> {
-        let mut state = self.lock();
-        if state.sending {
-            return None;
-        }
-        state.last_beat += 1;
-        let beat = state.last_beat;
-        // More than a few are never on their way, unless none comes back.
-        if state.beats.len() >= 64 {
-            state.beats.pop_front();
-        }
-        state.beats.push_back((beat, now));
-        let body = Body::Heartbeat { beat, every: self.settings.heartbeat };
-        Some(Message { publisher: self.own, number: state.number, body })
-    }
-
-    /// When the beat was sent that has come back.
-    pub(super) fn came_back(&self, beat: u64) -> Option<Moment> {
-        let mut state = self.lock();
-        let (_, sent) = *state.beats.iter().find(|(number, _)| *number == beat)?;
-        state.beats.retain(|(number, _)| *number > beat);
-        Some(sent)
-    }
-
-    /// The next change that is not settled, which is in hand until it is [`settled`](Self::settled).
-    pub(super) fn settle_next(&self) -> Option<Change> {
-        let mut state = self.lock();
-        let next = self.unsettled.pop();
-        state.settling = next.is_some();
-        next
-    }
-
-    pub(super) fn settled(&self) {
-        self.lock().settling = false;
-    }
-
-    /// How many changes wait or are in hand, and how often there were too many.
-    pub(super) fn waiting(&self) -> (usize, u64) {
-        let state = self.lock();
-        let in_hand = usize::from(state.sending) + usize::from(state.settling);
-        drop(state);
-        let ((announced, some), (unsettled, more)) = (self.outbox.state(), self.unsettled.state());
-        (announced + unsettled + in_hand, some + more)
-    }
-
-    fn end(&self) -> Option<Message> {
-        let state = self.lock();
-        let waits = self.outbox.state().0 > 0 || self.unsettled.state().0 > 0;
-        let silent = state.sending || state.settling || waits;
-        (!silent).then(|| Message { publisher: self.own, number: state.number, body: Body::End })
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// The end of the tiers that the tasks do not see, as they are aborted.
-struct Ending<B> {
-    shared: Arc<Shared<B>>,
-    runtime: Handle,
-}
-
-impl<B: Bus> Announce for Ending<B> {
+impl<B: Bus> Announce for Announcer<B> {
     fn changed(&self, change: Change) {
-        self.shared.outbox.push(change);
+        self.0.outbox.push(change);
     }
 
     fn unsettled(&self, change: Change) {
-        self.shared.unsettled.push(change);
+        let shared = &self.0;
+        // It may have been made, so others are to hear of it now; they hear of it again once it is settled. Until then they
+        // find in the far store what is there: the announcement costs them a read, and can't make anything older.
+        shared.outbox.push(change.clone());
+        let given_up = shared.unsettled.push(change, shared.near.clears_far());
+        shared.near.count(|counters| Counters::add(&counters.given_up, given_up));
+    }
+
+    fn flush(&self, limit: Duration) -> BoxFuture<'_, usize> {
+        self.0.flush(limit).boxed()
     }
 
     fn ended(&self) {
-        // If there is more to say, others find out by the silence.
-        let Some(end) = self.shared.end() else {
-            return;
-        };
-        let shared = Arc::clone(&self.shared);
-        self.runtime.spawn(async move {
-            let publish = shared.bus.publish(end.encode());
-            let _ = tokio::time::timeout(publish::LIMIT, publish).await;
-        });
+        self.0.ended.notify_one();
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! A [`Bus`] carries bytes and may lose them. [`Broadcast`] makes of it what keeps near tiers coherent: it
 //! numbers what it sends (`publish.rs`, `outbox.rs`, `message.rs`), notices what is missing from others
-//! (`receive.rs`, `peers.rs`), and hears itself to know that it hears at all.
+//! (`receive.rs`, `peers.rs`), and hears itself to know that it hears at all. What the far store may not have removed is
+//! removed until that is certain (`settle.rs`, `unsettled.rs`).
 
 mod broadcast;
 mod local;
@@ -11,6 +12,9 @@ mod outbox;
 mod peers;
 mod publish;
 mod receive;
+mod settle;
+mod shared;
+mod unsettled;
 
 use std::future::Future;
 
@@ -26,8 +30,8 @@ use crate::Result;
 /// What one publisher sends arrives in its order. Messages may be lost, and nobody has to be told: whoever
 /// listens finds out by their numbers. They may come twice.
 ///
-/// Whoever may publish on it is trusted: bytes that are no message change nothing, but a forged one can empty near tiers, or
-/// hide that others are missing.
+/// Whoever may publish on it is trusted: bytes that are no message change nothing, but a forged one can empty near tiers, keep them
+/// from being used, or hide that others are missing.
 ///
 /// ```
 /// use bytes::Bytes;

@@ -27,12 +27,16 @@ struct Waiting {
     changes: VecDeque<Outgoing>,
     /// Keys, tags, and other changes, in all of them.
     count: usize,
+    /// How many have come, however many are together by now.
+    come: u64,
     overflows: u64,
 }
 
 #[derive(Debug)]
-struct Outgoing {
-    change: Change,
+pub(super) struct Outgoing {
+    pub(super) change: Change,
+    /// The last of all that came that is in it.
+    pub(super) last: u64,
     bytes: usize,
 }
 
@@ -44,14 +48,16 @@ impl Outbox {
     pub(super) fn push(&self, change: Change) {
         let mut waiting = self.lock();
         waiting.count += change.count();
+        waiting.come += 1;
+        let last = waiting.come;
         match change {
             Change::Keys(keys) => waiting.add(keys, Change::Keys),
             Change::Tags(tags) => waiting.add(tags, Change::Tags),
-            change => waiting.changes.push_back(Outgoing { change, bytes: 0 }),
+            change => waiting.changes.push_back(Outgoing { change, last, bytes: 0 }),
         }
         if waiting.count > self.most {
             waiting.changes.clear();
-            waiting.changes.push_back(Outgoing { change: Change::Clear, bytes: 0 });
+            waiting.changes.push_back(Outgoing { change: Change::Clear, last, bytes: 0 });
             waiting.count = 1;
             waiting.overflows += 1;
         }
@@ -59,16 +65,21 @@ impl Outbox {
         self.came.notify_one();
     }
 
-    pub(super) fn pop(&self) -> Option<Change> {
+    pub(super) fn pop(&self) -> Option<Outgoing> {
         let mut waiting = self.lock();
-        let Outgoing { change, .. } = waiting.changes.pop_front()?;
-        waiting.count -= change.count();
-        Some(change)
+        let next = waiting.changes.pop_front()?;
+        waiting.count -= next.change.count();
+        Some(next)
     }
 
     /// Waits until something may have come.
     pub(super) async fn came(&self) {
         self.came.notified().await;
+    }
+
+    /// How many changes have come.
+    pub(super) fn come(&self) -> u64 {
+        self.lock().come
     }
 
     /// How much waits, and how often it was too much.
@@ -97,8 +108,9 @@ impl Waiting {
             {
                 names.push(name);
                 last.bytes += bytes;
+                last.last = self.come;
             } else {
-                self.changes.push_back(Outgoing { change: one, bytes });
+                self.changes.push_back(Outgoing { change: one, last: self.come, bytes });
             }
         }
     }
@@ -109,7 +121,7 @@ mod tests {
     use super::*;
 
     fn all(outbox: &Outbox) -> Vec<Change> {
-        std::iter::from_fn(|| outbox.pop()).collect()
+        std::iter::from_fn(|| outbox.pop()).map(|next| next.change).collect()
     }
 
     #[test]

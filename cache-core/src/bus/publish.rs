@@ -1,4 +1,4 @@
-//! The tasks that send: changes as they come, with a heartbeat in between; and what has to be settled first.
+//! The task that sends: changes as they come, with a heartbeat in between.
 
 use std::future::Future;
 use std::pin::pin;
@@ -6,31 +6,47 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::future::{Either, select};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::Bus;
-use super::broadcast::Shared;
-use super::message::Message;
-use crate::{Change, Error, ErrorKind, Result};
+use super::shared::{Shared, Way};
+use crate::{Error, ErrorKind, Result};
 
 /// How long the bus may take for a message.
-pub(super) const LIMIT: Duration = Duration::from_secs(1);
+const LIMIT: Duration = Duration::from_secs(1);
 
-/// How long to wait before a message is sent again, at first and at most.
-const PAUSES: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
+/// How long what waits when the tiers end may take.
+const ENDING: Duration = Duration::from_secs(5);
 
+/// How long to wait before something is tried again, at first and at most.
+pub(super) const PAUSES: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
+
+/// Sends until the tiers end, and then what waits.
 pub(super) async fn run<B: Bus>(shared: Arc<Shared<B>>) {
+    select(pin!(announce(&shared)), pin!(shared.ended.notified())).await;
+    let _ = timeout(ENDING, finish(&shared)).await;
+}
+
+async fn announce<B: Bus>(shared: &Shared<B>) {
     let mut next_beat = Instant::now();
     loop {
         if Instant::now() >= next_beat {
-            beat(&shared).await;
+            // It says that its publisher has said all: what came before it goes before it.
+            let come = shared.come();
+            while !shared.has_sent(come)
+                && let Some(message) = shared.next_message()
+            {
+                send(shared, message).await;
+            }
+            beat(shared).await;
             // Jittered, so that a fleet does not beat in step.
             next_beat =
                 Instant::now() + shared.settings.heartbeat.mul_f64(0.9 + fastrand::f64() / 10.0);
         }
-        if let Some(change) = shared.outbox.pop() {
-            send(&shared, change).await;
+        if let Some(message) = shared.next_message() {
+            send(shared, message).await;
             continue;
         }
         let (came, wanted) = (pin!(shared.outbox.came()), pin!(shared.beat_now.notified()));
@@ -40,48 +56,30 @@ pub(super) async fn run<B: Bus>(shared: Arc<Shared<B>>) {
     }
 }
 
+/// The message that was being sent is sent once more: who has had it knows by its number.
+async fn finish<B: Bus>(shared: &Shared<B>) {
+    while let Some(message) = shared.next_message() {
+        send(shared, message).await;
+    }
+    if let Some(end) = shared.end() {
+        let _ = bounded(shared.bus.publish(end.encode())).await;
+    }
+}
+
 /// Sends a change, again and again until it has been sent.
-async fn send<B: Bus>(shared: &Shared<B>, change: Change) {
-    let message = shared.change(change).encode();
+async fn send<B: Bus>(shared: &Shared<B>, message: Bytes) {
     let mut pause = PAUSES.0;
     // The same bytes each time: a listener that has had them knows by the number.
-    while let Err(_error) = bounded(shared.bus.publish(message.clone())).await {
-        shared.near.count(|counters| {
-            counters.publish_failures.fetch_add(1, Relaxed);
-        });
-        tell_state(shared);
-        wait(pause).await;
+    while !publish(shared, message.clone()).await {
+        shared.tell_state();
+        sleep(jittered(pause)).await;
         pause = (pause * 2).min(PAUSES.1);
     }
     shared.sent();
     shared.near.count(|counters| {
         counters.published.fetch_add(1, Relaxed);
     });
-    tell_state(shared);
-}
-
-/// Has the far store remove what it was to remove if that is not certain, and announces it then. It is a task of its own:
-/// what others have to hear of does not wait for a removal that fails, or takes long.
-pub(super) async fn settle<B: Bus>(shared: Arc<Shared<B>>) {
-    loop {
-        let Some(change) = shared.settle_next() else {
-            shared.unsettled.came().await;
-            continue;
-        };
-        let mut pause = PAUSES.0;
-        while let Err(error) = shared.near.remove_far(&change).await {
-            // What is refused will be refused again. Some of it may have been done.
-            if error.kind() != ErrorKind::Unavailable {
-                break;
-            }
-            tell_state(&shared);
-            wait(pause).await;
-            pause = (pause * 2).min(shared.settings.heartbeat).min(PAUSES.1);
-        }
-        shared.outbox.push(change);
-        shared.settled();
-        tell_state(&shared);
-    }
+    shared.tell_state();
 }
 
 async fn beat<B: Bus>(shared: &Shared<B>) {
@@ -90,28 +88,26 @@ async fn beat<B: Bus>(shared: &Shared<B>) {
         return;
     };
     if let Some(beat) = shared.beat(now) {
-        send_beat(shared, beat).await;
+        publish(shared, beat.encode()).await;
     }
 }
 
-async fn send_beat<B: Bus>(shared: &Shared<B>, beat: Message) {
-    if bounded(shared.bus.publish(beat.encode())).await.is_err() {
+/// Whether it has been sent.
+async fn publish<B: Bus>(shared: &Shared<B>, message: Bytes) -> bool {
+    let failure = bounded(shared.bus.publish(message)).await.err();
+    let sent = failure.is_none();
+    if !sent {
         shared.near.count(|counters| {
             counters.publish_failures.fetch_add(1, Relaxed);
         });
     }
+    shared.failed(Way::Out, failure);
+    sent
 }
 
-fn tell_state<B: Bus>(shared: &Shared<B>) {
-    let (waiting, overflows) = shared.waiting();
-    shared.near.count(|counters| {
-        counters.pending.store(waiting as u64, Relaxed);
-        counters.overflows.store(overflows, Relaxed);
-    });
-}
-
-async fn wait(pause: Duration) {
-    sleep(pause.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
+/// So that a fleet does not do it in step.
+pub(super) fn jittered(pause: Duration) -> Duration {
+    pause.mul_f64(0.5 + fastrand::f64() / 2.0)
 }
 
 async fn bounded(answer: impl Future<Output = Result<()>>) -> Result<()> {

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-use super::broadcast::Shared;
 use super::message::{Body, Message, Unreadable};
 use super::peers::{Peers, Told};
+use super::shared::{Shared, Way};
 use super::{Bus, Delivery, Subscription};
 use crate::{Error, ErrorKind, Moment, Result, Resync};
 
@@ -22,9 +22,10 @@ pub(super) async fn run<B: Bus>(shared: Arc<Shared<B>>) {
     let mut pause = PAUSES.0;
     loop {
         let began = Instant::now();
-        // Why it has ended does not matter: it is begun again.
-        let _ = listen(&shared).await;
+        let ended = listen(&shared).await;
         shared.near.distrust();
+        // It is begun again in any case; what it was is for whoever looks.
+        shared.failed(Way::In, ended.err());
         if began.elapsed() > shared.settings.trusts() {
             pause = PAUSES.0;
         }
@@ -36,8 +37,12 @@ pub(super) async fn run<B: Bus>(shared: Arc<Shared<B>>) {
 /// Listens until the subscription ends, or nothing is heard.
 async fn listen<B: Bus>(shared: &Shared<B>) -> Result<()> {
     let late = |late| Err(Error::with_cause(ErrorKind::Unavailable, late));
+    // Whatever is heard was published after this.
+    let Some(known) = shared.near.now() else {
+        return Ok(());
+    };
     let mut subscription = timeout(LIMIT, shared.bus.subscribe()).await.unwrap_or_else(late)?;
-    let mut ear = Ear::new(shared);
+    let mut ear = Ear::new(shared, known);
     // Meanwhile everybody else is heard of, so that nobody is a newcomer afterwards.
     let quiet_until = Instant::now() + shared.settings.heartbeat.mul_f64(1.2);
     loop {
@@ -61,24 +66,27 @@ struct Ear<'a, B> {
     own: Peers,
     /// Whether the near tier has been emptied since the subscription began, and may be used.
     begun: bool,
-    /// The moment up to which everything is known.
-    known: Option<Moment>,
+    /// All that was published before this has been heard, or is known to be missing.
+    known: Moment,
+    /// The moment since which the near tier is trusted.
+    trusted: Option<Moment>,
     /// When the own heartbeat was heard.
     heard_own: Instant,
     looked: Instant,
 }
 
 impl<'a, B: Bus> Ear<'a, B> {
-    fn new(shared: &'a Shared<B>) -> Self {
+    fn new(shared: &'a Shared<B>, known: Moment) -> Self {
         let now = Instant::now();
         // The first heartbeat is heard at once.
         shared.beat_now.notify_one();
         Self {
             shared,
-            peers: Peers::default(),
-            own: Peers::default(),
+            peers: Peers::new(shared.settings.heartbeat),
+            own: Peers::new(shared.settings.heartbeat),
             begun: false,
-            known: None,
+            known,
+            trusted: None,
             heard_own: now,
             looked: now,
         }
@@ -98,8 +106,8 @@ impl<'a, B: Bus> Ear<'a, B> {
         };
         let now = Instant::now();
         let own = message.publisher == self.shared.own;
-        let told =
-            if own { self.own.heard(&message, now) } else { self.peers.heard(&message, now) };
+        let publishers = if own { &mut self.own } else { &mut self.peers };
+        let told = publishers.heard(&message, now, self.known);
         match (told, own) {
             (Told::Complete, _) | (Told::Missing(Resync::Newcomer, _), true) => {}
             (Told::Missing(reason, missing), _) => {
@@ -110,11 +118,14 @@ impl<'a, B: Bus> Ear<'a, B> {
             }
         }
         match (&message.body, own) {
-            (Body::Heartbeat { beat, .. }, true) => self.heard_itself(*beat, quiet_until).await,
-            (Body::Change(change), false) => self.shared.near.forget(change).await,
-            (Body::Unknown, _) => self.missed(Resync::Unknown).await,
-            _ => Ok(()),
+            (Body::Heartbeat { beat, .. }, true) => self.heard_itself(*beat, quiet_until).await?,
+            (Body::Change(change), false) => self.shared.near.forget(change).await?,
+            (Body::Unknown, _) => self.missed(Resync::Unknown).await?,
+            _ => {}
         }
+        // Only now that it is done as it says.
+        self.trust(false);
+        Ok(())
     }
 
     /// Everything that was published before the beat was sent has been heard by now, or is known to be missing.
@@ -135,20 +146,31 @@ impl<'a, B: Bus> Ear<'a, B> {
             self.shared.near.resync(Resync::Connected).await?;
             self.begun = true;
         }
-        self.known = Some(sent);
-        self.shared.near.trust(sent, self.shared.settings.trusts());
+        self.known = sent;
+        self.shared.failed(Way::In, None);
         Ok(())
     }
 
+    /// Lets the near tier answer until the trust in the publisher of whom the least is known is over: in itself, whose heartbeats
+    /// show that messages arrive, or in another, who may have something to say and can't.
+    fn trust(&mut self, closed: bool) {
+        if !self.begun {
+            return;
+        }
+        let known = self.peers.known().map_or(self.known, |known| known.min(self.known));
+        if closed || self.trusted != Some(known) {
+            self.trusted = Some(known);
+            self.shared.near.trust(known, self.shared.settings.trusts());
+        }
+    }
+
     /// Something may be missing. What is copied from now on is not affected.
-    async fn missed(&self, reason: Resync) -> Result<()> {
+    async fn missed(&mut self, reason: Resync) -> Result<()> {
         if !self.begun {
             return Ok(());
         }
         self.shared.near.resync(reason).await?;
-        if let Some(known) = self.known {
-            self.shared.near.trust(known, self.shared.settings.trusts());
-        }
+        self.trust(true);
         Ok(())
     }
 
@@ -166,8 +188,9 @@ impl<'a, B: Bus> Ear<'a, B> {
         self.shared.near.count(|counters| {
             counters.peers.store(self.peers.len() as u64, Relaxed);
         });
-        self.shared.describe();
-        if now.saturating_duration_since(self.heard_own) > self.shared.settings.trusts() * 2 {
+        self.shared.slowest(self.peers.slowest());
+        let too_long = self.shared.settings.trusts().saturating_mul(2);
+        if now.saturating_duration_since(self.heard_own) > too_long {
             return Err(Error::with_cause(ErrorKind::Unavailable, "nothing comes back"));
         }
         if self.peers.silent(now) {

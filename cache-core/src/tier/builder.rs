@@ -63,7 +63,8 @@ impl<N: CacheStore, F: CacheStore<Value = N::Value>> TieredBuilder<N, F> {
         self
     }
 
-    /// What tells the near store of changes that others make.
+    /// What tells the near store of changes that others make. The near store has to be one that can be cleared
+    /// ([`Capabilities::prefix`](crate::Capabilities)), since that is what is done when something may be missing.
     pub fn coherent_by(mut self, coherence: impl Coherence) -> Self {
         self.keep = Some(Box::new(|near| coherence.keep(near)));
         self
@@ -92,7 +93,7 @@ impl<N: CacheStore, F: CacheStore<Value = N::Value>> TieredBuilder<N, F> {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidOption`], naming the option; those of [`Coherence::keep`].
+    /// [`ErrorKind::InvalidOption`], naming the option, or a near store that can't be cleared; those of [`Coherence::keep`].
     ///
     /// # Panics
     ///
@@ -102,6 +103,11 @@ impl<N: CacheStore, F: CacheStore<Value = N::Value>> TieredBuilder<N, F> {
         let near_ttl = self.near_ttl.unwrap_or(default);
         if near_ttl.is_zero() {
             return Err(Error::with_cause(ErrorKind::InvalidOption, "near_ttl: must not be zero"));
+        }
+        if self.keep.is_some() && !self.near.capabilities().prefix {
+            let why =
+                "coherent_by: needs a near store that can be cleared (`Capabilities::prefix`)";
+            return Err(Error::with_cause(ErrorKind::InvalidOption, why));
         }
         let gate = Gate::open(self.clock.unwrap_or_default());
         let sampler = Sampler::one_in(self.sample_one_in);
@@ -185,6 +191,10 @@ impl<N: CacheStore, F: CacheStore<Value = N::Value>> Side for Inner<N, F> {
 
     fn copy_only_reads(&self, only: bool) {
         self.only_reads.store(only, Relaxed);
+    }
+
+    fn clears_far(&self) -> bool {
+        self.far.capabilities().prefix
     }
 
     fn open_until(&self, until: Moment) {

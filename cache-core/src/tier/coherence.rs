@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use smol_str::SmolStr;
 use tokio::task::AbortHandle;
@@ -30,7 +31,7 @@ const SWEEP: Duration = Duration::from_secs(600);
 /// assert_eq!(Change::key("user:7"), Change::Keys(vec!["user:7".into()]));
 /// assert_eq!(Change::tag("org:7"), Change::tags(["org:7"]));
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Change {
     /// These keys.
@@ -73,6 +74,18 @@ impl Change {
             Self::Prefix(_) | Self::Clear => 1,
         }
     }
+
+    /// The changes of one key, tag, or prefix each that it is made of.
+    pub(crate) fn each(self) -> Vec<Self> {
+        let each = |names: Vec<SmolStr>, kind: fn(Vec<SmolStr>) -> Self| {
+            names.into_iter().map(|name| kind(vec![name])).collect()
+        };
+        match self {
+            Self::Keys(keys) => each(keys, Self::Keys),
+            Self::Tags(tags) => each(tags, Self::Tags),
+            one @ (Self::Prefix(_) | Self::Clear) => vec![one],
+        }
+    }
 }
 
 /// A way to keep near tiers coherent: [`Broadcast`](crate::Broadcast) over a bus, or the server's own tracking.
@@ -81,7 +94,8 @@ impl Change {
 /// [empties](NearTier::resync) the near tier and [opens](NearTier::trust) it for a limited time, again and
 /// again. When it may have missed something, it empties it; when it can't know, it lets the time run out.
 pub trait Coherence: Send + 'static {
-    /// Begins to keep `near` coherent, by tasks that end when `near` is gone or the keeper is dropped.
+    /// Begins to keep `near` coherent, by tasks that end when `near` is gone or the keeper is dropped; what is to be announced
+    /// by then may be announced first.
     ///
     /// # Errors
     ///
@@ -139,10 +153,17 @@ pub trait Announce: Send + Sync + 'static {
     fn changed(&self, change: Change);
 
     /// This was to be removed from the far store, and nobody knows whether it is. It is to be removed there
-    /// until that is certain, and then announced.
+    /// until that is certain, and announced then, at the latest.
     fn unsettled(&self, change: Change);
 
-    /// The last handle is gone.
+    /// Waits until all that it has been told is settled, and is where others hear of it, up to `limit`; returns how many changes
+    /// wait then: 0 if none of these does. By default there is never one.
+    fn flush(&self, limit: Duration) -> BoxFuture<'_, usize> {
+        let _ = limit;
+        async { 0 }.boxed()
+    }
+
+    /// The last handle is gone. What waits is to be announced, if there is still a runtime that does it.
     fn ended(&self) {}
 }
 
@@ -161,6 +182,8 @@ pub(crate) trait Side: Alarm {
     fn remove_far<'a>(&'a self, change: &'a Change) -> BoxFuture<'a, Result<()>>;
     fn mark_far<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<()>>;
     fn copy_only_reads(&self, only: bool);
+    /// Whether [`Change::Clear`] can be removed from the far store.
+    fn clears_far(&self) -> bool;
     fn open_until(&self, until: Moment);
     fn close(&self);
     /// A store below that keeps copies itself answers from them again, or does not.
@@ -274,6 +297,10 @@ impl NearTier {
             Some(side) => within(limit, side.remove_far(change)).await,
             None => Ok(()),
         }
+    }
+
+    pub(crate) fn clears_far(&self) -> bool {
+        self.side.upgrade().is_some_and(|side| side.clears_far())
     }
 
     /// Reads the key `name` from the far store, as all is read that is copied, and then writes a negative entry for a second

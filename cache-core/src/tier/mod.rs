@@ -68,7 +68,7 @@ use crate::{
 /// | [`coherent_by`](TieredBuilder::coherent_by) | sees | a near hit is behind by at most |
 /// |---|---|---|
 /// | nothing | nothing | `near_ttl`, 10 s unless it is set |
-/// | [`Broadcast`](crate::Broadcast) over a [`Bus`](crate::Bus) | changes through tiers on the same bus | its [`trust`](crate::Broadcast::trust), if messages are lost; otherwise the time that a message takes |
+/// | [`Broadcast`](crate::Broadcast) over a [`Bus`](crate::Bus) | changes through tiers on the same bus | its [`trust`](crate::Broadcast::trust), if messages are lost or their publisher dies; otherwise the time that a message takes |
 /// | tracking by the server (`cache-redis`) | every change of a key on the server | its trust, if the connection hangs; otherwise the time that a push takes |
 ///
 /// Who keeps the tiers coherent says for how long the near store can be trusted. When that time is over, the near
@@ -82,8 +82,10 @@ use crate::{
 ///
 /// *The far store fails*: what is near is served for as long as it lives and is trusted; without coherence that is
 /// `near_ttl`, with it the time of trust. What is not near is the far store's error, which strategies turn into
-/// loads. A change that fails is an error, and the key is not near any more. With a bus it is also tried
-/// again until the far store has done it, and then announced.
+/// loads. A change that fails is an error, and the key is not near any more. With a bus it is also announced, removed
+/// from the far store until that is certain, and announced again. If very many removals have failed, the whole far store is cleared
+/// instead: [`max_pending`](crate::Broadcast::max_pending).
+///
 /// *The near store fails*: reads go to the far store. A removal that fails is the near store's error.
 ///
 /// # Order of changes
@@ -92,6 +94,8 @@ use crate::{
 /// nobody who reads near can bring the old value back, because a near copy of what the far store had is made
 /// only if nothing has touched the key since that read began. A change that is dropped while it is on its way
 /// may have been made or not: the key leaves the near store, and it is announced.
+///
+/// A change returns before its announcement is on the bus. A process that is about to end calls [`flush`](Self::flush).
 ///
 /// What a load brings (a fill) is announced if it replaced an entry, and not if there was none. What a write brings is
 /// announced either way: the far store may have evicted what others still have a copy of.
@@ -105,7 +109,8 @@ use crate::{
 ///
 /// # What the near store needs
 ///
-/// To fence ([`Capabilities::fenced`]): otherwise nothing is copied to it. To keep the versions it is given, if it has
+/// To fence ([`Capabilities::fenced`]): otherwise nothing is copied to it. To be cleared ([`Capabilities::prefix`]), if something
+/// keeps it coherent. To keep the versions it is given, if it has
 /// versions; every store that passes the kit does.
 pub struct Tiered<N: CacheStore, F>(Arc<Inner<N, F>>)
 where
@@ -176,6 +181,45 @@ impl<N: CacheStore, F: CacheStore<Value = N::Value>> Tiered<N, F> {
     pub async fn trusted(&self) {
         while !self.is_trusted() {
             tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// Waits until others can hear of every change that has returned until now, up to `limit`. Returns how many changes
+    /// wait then: 0 if none of these does. More than that may come meanwhile, which it does not wait for.
+    ///
+    /// To be called before a process ends, after the last change. A change returns once the far store has it; its
+    /// announcement is on its way then, as is, if the far store has failed, the removal that makes up for that. A process
+    /// that ends before takes both with it: others keep their near copies until they miss its heartbeats
+    /// ([`Broadcast`](crate::Broadcast)), and what the far store has not removed stays there until it expires.
+    ///
+    /// With nothing that announces it returns at once.
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime, if there is something that announces.
+    ///
+    /// # Cancellation
+    ///
+    /// Nothing is left, and what waits is announced all the same.
+    ///
+    /// ```
+    /// use cache_core::{Broadcast, CacheStore, CacheStoreExt, LocalBus, Tiered};
+    /// use cache_memory::MemoryStore;
+    /// use std::time::Duration;
+    ///
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// let users = Tiered::builder(MemoryStore::<u32>::new(1_000), MemoryStore::new(10_000))
+    ///     .coherent_by(Broadcast::over(LocalBus::new(1024))) // one of Redis, say
+    ///     .build()?;
+    /// users.remove("7").await?;
+    /// assert_eq!(users.flush(Duration::from_secs(5)).await, 0);
+    /// # Ok::<(), cache_core::Error>(()) }).unwrap();
+    /// ```
+    #[must_use = "it tells how many changes others have not heard of"]
+    pub async fn flush(&self, limit: Duration) -> usize {
+        match self.0.keeper.get().and_then(Keeper::announcer) {
+            Some(announcer) => announcer.flush(limit).await,
+            None => 0,
         }
     }
 

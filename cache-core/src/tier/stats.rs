@@ -77,7 +77,7 @@ impl std::fmt::Display for Resync {
 pub struct TierSnapshot {
     /// Whether the near tier answers at this moment.
     pub trusted: bool,
-    /// What keeps the near tier coherent, in words; empty if nothing does.
+    /// What keeps the near tier coherent, in words, and why it fails if it does; empty if nothing does.
     pub kept_by: String,
     /// Keys that were asked of the far store.
     pub far_reads: u64,
@@ -99,10 +99,14 @@ pub struct TierSnapshot {
     pub published: u64,
     /// Attempts to send that failed. They are made again.
     pub publish_failures: u64,
-    /// Changes that wait to be sent.
+    /// Changes that wait to be sent, and removals from the far store that have failed until now.
     pub pending: u64,
-    /// How often there were so many of them that they became one that empties everybody's near tier.
+    /// How often there were so many of them that they became one of everything: see
+    /// [`max_pending`](crate::Broadcast::max_pending).
     pub overflows: u64,
+    /// Removals from the far store that failed and are not tried again: it has refused them, or there were too many, and it
+    /// is one that can't be cleared.
+    pub given_up: u64,
     /// How many other publishers are known.
     pub peers: u64,
     /// How long the last message of this process's own took until it came back.
@@ -149,6 +153,7 @@ pub(crate) struct Counters {
     pub(crate) publish_failures: AtomicU64,
     pub(crate) pending: AtomicU64,
     pub(crate) overflows: AtomicU64,
+    pub(crate) given_up: AtomicU64,
     pub(crate) peers: AtomicU64,
     pub(crate) lag_nanos: AtomicU64,
     pub(crate) sampled: AtomicU64,
@@ -187,6 +192,7 @@ impl Counters {
             publish_failures: of(&self.publish_failures),
             pending: of(&self.pending),
             overflows: of(&self.overflows),
+            given_up: of(&self.given_up),
             peers: of(&self.peers),
             lag: Duration::from_nanos(of(&self.lag_nanos)),
             sampled: of(&self.sampled),

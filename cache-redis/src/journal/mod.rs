@@ -25,6 +25,7 @@ pub use builder::RedisJournalBuilder;
 use crate::RedisStore;
 use crate::error::unexpected;
 use crate::inner::Inner;
+use crate::unique::unique;
 use row::Bodies;
 use scripts::{Keys, Scripts, ask};
 
@@ -188,7 +189,7 @@ where
             partitions,
             options,
             is_durable,
-            process: fastrand::u64(..),
+            process: unique(),
             sealed: AtomicBool::new(false),
         })
     }

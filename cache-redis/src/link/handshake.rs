@@ -14,6 +14,7 @@ use super::Dialled;
 use super::{Link, Live, ServerClock, dial};
 use crate::error::{IN_CLUSTER, failure, refuses_writes_only, unexpected};
 use crate::gather::Gather;
+use crate::unique::unique;
 
 /// So many names are tried for a key that is in one of the slots of a node.
 const NAMES: usize = 20_000;
@@ -142,7 +143,7 @@ impl Link {
             for code in self.scripts.codes() {
                 commands.cmd("SCRIPT").arg("LOAD").arg(code);
             }
-            let (token, options) = (fastrand::u64(..), SetOptions::ttl(second));
+            let (token, options) = (unique(), SetOptions::ttl(second));
             let lease = Lease::new(&key, token);
             let value = Bytes::new();
             for call in [
@@ -185,7 +186,8 @@ impl Link {
 
     /// A key of nobody's that begins with `stem`; in a cluster, one in a slot of this node, if one is found among so many.
     pub(crate) fn key_here(&self, stem: &str, names: usize) -> Option<String> {
-        let key = |_| format!("{stem}{:016x}", fastrand::u64(..));
+        let mut names_of_its_own = fastrand::Rng::with_seed(unique());
+        let key = |_| format!("{stem}{:016x}", names_of_its_own.u64(..));
         (0..names).map(key).find(|key| self.place.serves(key))
     }
 

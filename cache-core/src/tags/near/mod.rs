@@ -122,6 +122,20 @@ impl<M: Marks> NearMarks<M> {
         }
     }
 
+    /// Waits until others can hear of every invalidation that has been made until now: as [`Tiered::flush`](crate::Tiered::flush),
+    /// and to be called, as that, before a process ends.
+    ///
+    /// # Cancellation
+    ///
+    /// Nothing is left.
+    #[must_use = "it tells how many invalidations others have not heard of"]
+    pub async fn flush(&self, limit: Duration) -> usize {
+        match self.0.keeper.get().and_then(Keeper::announcer) {
+            Some(announcer) => announcer.flush(limit).await,
+            None => 0,
+        }
+    }
+
     /// How many tags are remembered.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -343,6 +357,10 @@ impl<M: Marks> Side for Inner<M> {
 
     fn copy_only_reads(&self, only: bool) {
         self.only_reads.store(only, Relaxed);
+    }
+
+    fn clears_far(&self) -> bool {
+        true
     }
 
     fn open_until(&self, until: Moment) {
