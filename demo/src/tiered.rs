@@ -34,6 +34,8 @@ pub(crate) enum By {
     Bus,
     /// The server tells each process what has changed
     Tracking,
+    /// The server tells each process what has changed of what it has read
+    TrackingByKey,
 }
 
 /// Starts the processes, ends them after `time`, and compares.
@@ -116,12 +118,15 @@ pub(crate) fn child(folder: &Path, service: &str, by: By, writes: bool) -> Resul
 async fn work(folder: &Path, service: &str, by: By, writes: bool, ends: &AtomicBool) -> Result<()> {
     let url = std::env::var(URL).map_err(|e| Failure::new(URL, e))?;
     let redis = RedisStore::builder(service).url(&url).operation_timeout(Duration::from_secs(5));
+    let redis = if by == By::TrackingByKey { redis.tracked() } else { redis };
     let redis = redis.connect().await?;
+    let tracking = || Tracking::of(&redis).namespace("product");
     let far = redis.clone().namespaced("product").encoded::<_, u64>(Json::new());
     let tiers = Tiered::builder(MemoryStore::new(10_000), far).near_ttl(Duration::from_secs(60));
     let store = match by {
         By::Bus => tiers.coherent_by(Broadcast::over(RedisBus::new(&redis, "product"))),
-        By::Tracking => tiers.coherent_by(Tracking::of(&redis).namespace("product")),
+        By::Tracking => tiers.coherent_by(tracking()),
+        By::TrackingByKey => tiers.coherent_by(tracking().by_key()),
     };
     let rows = Rows::open(folder)?;
     let stats = Arc::new(Stats::default());
@@ -188,8 +193,8 @@ impl Process {
     fn start(folder: &Path, redis: &Redis, by: By, writes: bool) -> Result<Self> {
         let failed = |e| Failure::new("a process", e);
         let mut command = Command::new(std::env::current_exe().map_err(failed)?);
-        let by = if by == By::Bus { "bus" } else { "tracking" };
-        command.arg("tiered-child").arg(folder).args([redis.service(), by]);
+        let by = by.to_possible_value().ok_or_else(|| Failure::new("--by", "has no name"))?;
+        command.arg("tiered-child").arg(folder).args([redis.service(), by.get_name()]);
         command.args(writes.then_some("--writes")).env(URL, redis.url());
         let child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
         child.map(Self).map_err(failed)

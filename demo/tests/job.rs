@@ -234,7 +234,7 @@ fn a_child_that_is_killed_in_the_middle_of_writing_behind_loses_nothing() {
 async fn no_process_reads_from_its_memory_what_another_has_changed() {
     let _alone = SERVER.lock().await;
     let url = cache_tests::redis::redis_url().await;
-    for by in ["bus", "tracking"] {
+    for by in ["bus", "tracking", "tracking-by-key"] {
         let folder = TempDir::new().unwrap();
         let arguments =
             ["tiered", "--processes", "2", "--seconds", "1", "--by", by, "--redis", &url];

@@ -95,6 +95,11 @@ async fn four_processes_read_nothing_stale_beyond_the_bound_by_tracking() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn four_processes_read_nothing_stale_beyond_the_bound_by_tracking_of_each_key() {
+    history("tracking-by-key", SECOND).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn four_processes_without_a_near_tier_read_nothing_stale_at_all() {
     history("none", Duration::ZERO).await;
 }

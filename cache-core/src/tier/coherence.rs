@@ -173,6 +173,8 @@ pub struct NearTier {
     pub(crate) side: Weak<dyn Side>,
     /// What the keys of the store below begin with, for this near tier.
     prefix: SmolStr,
+    /// Why it is kept by what keeps it.
+    since: Option<Arc<str>>,
 }
 
 /// What a [`NearTier`] needs of the tiers, whatever their types.
@@ -194,7 +196,7 @@ pub(crate) trait Side: Alarm {
 
 impl NearTier {
     pub(crate) fn new(side: Weak<dyn Side>) -> Self {
-        Self { side, prefix: SmolStr::default() }
+        Self { side, prefix: SmolStr::default(), since: None }
     }
 
     /// For [`CacheStore::attach_near`](crate::CacheStore::attach_near) of a wrapper that puts `prefix` before every key:
@@ -326,7 +328,18 @@ impl NearTier {
 
     /// Says in words what keeps the near tier coherent, for [`TierSnapshot::kept_by`](crate::TierSnapshot).
     pub fn kept_by(&self, what: &str) {
-        self.count(|counters| counters.kept_by(what));
+        self.count(|counters| match &self.since {
+            Some(why) => counters.kept_by(&format!("{what}, since {why}")),
+            None => counters.kept_by(what),
+        });
+    }
+
+    /// The same near tier, for something that takes the place of something else: whatever it is said to be
+    /// [kept by](Self::kept_by), is so for this reason.
+    #[must_use]
+    pub fn since(mut self, why: &str) -> Self {
+        self.since = Some(why.into());
+        self
     }
 
     /// Reports that a message could not be understood.

@@ -1,6 +1,13 @@
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use cache_core::{Announce, Change, Keeper};
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use tokio::time::{Instant, sleep, timeout};
+
+/// How often who waits for the decision looks.
+const LOOK_EVERY: Duration = Duration::from_millis(5);
 
 /// So many changes are remembered while it is not known who is to be told.
 const UNDECIDED: usize = 1000;
@@ -73,6 +80,23 @@ fn tell(announcer: &dyn Announce, change: Change, settled: bool) {
     }
 }
 
+impl Switch {
+    /// How much waits for the decision.
+    fn waiting(&self) -> usize {
+        match &*self.lock() {
+            Decision::Waiting(changes) => changes.len(),
+            _ => 0,
+        }
+    }
+
+    fn announcer(&self) -> Option<Arc<dyn Announce>> {
+        match &*self.lock() {
+            Decision::Fallback(keeper) => keeper.announcer(),
+            _ => None,
+        }
+    }
+}
+
 impl Announce for Switch {
     fn changed(&self, change: Change) {
         self.told(change, true);
@@ -80,6 +104,25 @@ impl Announce for Switch {
 
     fn unsettled(&self, change: Change) {
         self.told(change, false);
+    }
+
+    fn flush(&self, limit: Duration) -> BoxFuture<'_, usize> {
+        async move {
+            let start = Instant::now();
+            let decided = timeout(limit, async {
+                while self.waiting() > 0 {
+                    sleep(LOOK_EVERY).await;
+                }
+            });
+            match (decided.await, self.announcer()) {
+                (Err(_), _) => self.waiting(),
+                (Ok(()), None) => 0,
+                (Ok(()), Some(announcer)) => {
+                    announcer.flush(limit.saturating_sub(start.elapsed())).await
+                }
+            }
+        }
+        .boxed()
     }
 
     fn ended(&self) {
@@ -90,7 +133,6 @@ impl Announce for Switch {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::Arc;
 
     /// What was told, and whether it was settled.
     #[derive(Default)]
@@ -103,6 +145,10 @@ mod tests {
 
         fn unsettled(&self, change: Change) {
             self.0.lock().expect("nobody panics").push((change, false));
+        }
+
+        fn flush(&self, _: Duration) -> BoxFuture<'_, usize> {
+            async { 7 }.boxed()
         }
     }
 
@@ -122,6 +168,25 @@ mod tests {
         let expected = vec![(Change::key("a"), true), (Change::key("b"), false)];
         assert_eq!(fallen_back(&switch), expected);
         assert!(switch.is_decided());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_flush_waits_for_the_decision_and_for_what_takes_over() {
+        let (second, switch) = (Duration::from_secs(1), Arc::new(Switch::default()));
+        assert_eq!(switch.flush(second).await, 0, "nothing waits");
+        switch.changed(Change::key("a"));
+        switch.changed(Change::key("b"));
+        assert_eq!(switch.flush(second).await, 2, "nobody has been told yet");
+        let flushing = Arc::clone(&switch);
+        let flushing = tokio::spawn(async move { flushing.flush(Duration::MAX).await });
+        sleep(second).await;
+        assert_eq!(fallen_back(&switch).len(), 2);
+        assert_eq!(flushing.await.expect("no panic"), 7, "what is left there");
+
+        let switch = Switch::default();
+        switch.changed(Change::key("a"));
+        switch.stay();
+        assert_eq!(switch.flush(second).await, 0, "the server tells");
     }
 
     #[test]

@@ -17,6 +17,7 @@ use super::switch::Switch;
 use crate::RedisStore;
 use crate::error::failure;
 use crate::listener::{Listener, Push, Pushes};
+use crate::unique::unique;
 
 /// Who listens for a near tier.
 pub(super) struct Watch {
@@ -66,10 +67,11 @@ pub(super) async fn run(
         if let (End::Refused(error), Some(switch)) = (&end, &switch)
             && let Some(fall_back) = fallback.take_if(|_| !switch.is_decided())
         {
-            match fall_back(near.clone()) {
+            let instead = near.clone().since(&format!("tracking was refused: {error}"));
+            instead.kept_by("something else");
+            match fall_back(instead) {
                 Ok(keeper) => {
                     near.copy_only_reads(false);
-                    near.kept_by(&format!("something else, since tracking was refused: {error}"));
                     switch.fall_back(keeper);
                     return;
                 }
@@ -145,7 +147,7 @@ impl Watch {
 
     /// Finds out whether what the tiers read and write is what is heard of.
     async fn recognise(&self, near: &NearTier, pushes: &mut Pushes) -> Result<(), End> {
-        let mark = format!("probe-{:016x}", fastrand::u64(..));
+        let mark = format!("probe-{:016x}", unique());
         let full = format!("{}{mark}", self.prefix);
         near.mark_far(&mark).await?;
         let heard = timeout(self.trust.max(self.store.0.settings.operation_timeout), async {

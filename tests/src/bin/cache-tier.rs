@@ -56,14 +56,18 @@ struct Worker {
 async fn main() {
     let arguments: Vec<String> = std::env::args().collect();
     let [_, url, service, by] = &arguments[..] else {
-        panic!("usage: cache-tier URL SERVICE bus|tracking|none");
+        panic!("usage: cache-tier URL SERVICE bus|tracking|tracking-by-key|none");
     };
-    let store = patient_at(url, service).connect().await.expect("a server");
+    let store = patient_at(url, service);
+    let store = if by == "tracking-by-key" { store.tracked() } else { store };
+    let store = store.connect().await.expect("a server");
+    let tracking = || Tracking::of(&store).namespace("n");
     let far: Far = store.clone().namespaced("n").encoded(Json::new());
     let builder = Tiered::builder(MemoryStore::new(10_000), far.clone()).near_ttl(HOUR);
     let builder = match by.as_str() {
         "bus" => Some(builder.coherent_by(Broadcast::over(RedisBus::new(&store, "n")))),
-        "tracking" => Some(builder.coherent_by(Tracking::of(&store).namespace("n"))),
+        "tracking" => Some(builder.coherent_by(tracking())),
+        "tracking-by-key" => Some(builder.coherent_by(tracking().by_key())),
         _ => None,
     };
     let tiers = builder.map(|builder| builder.build().expect("valid options"));
