@@ -50,7 +50,8 @@ impl Sampler {
             return;
         };
         let (tiers, key) = (Arc::clone(tiers), SmolStr::new(key));
-        let ends = tiers.gate.now().plus(copy.usable_for());
+        // What is left of a copy may have been told by the coarse time.
+        let ends = tiers.gate.clock().coarse().plus(copy.usable_for());
         runtime.spawn(async move {
             let _free = Free(&tiers.sampler.busy);
             let Ok(Ok(found)) = timeout(LIMIT, tiers.far.get(&key)).await else {
