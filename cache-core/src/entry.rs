@@ -224,6 +224,14 @@ impl<V> Entry<V> {
         Poll::Ready(Some(value))
     }
 
+    /// That it can't be told now whether there is an entry: by a call, as an answer is where there is one, so that both are written
+    /// to the same place.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn not_now() -> Poll<Option<Self>> {
+        Poll::Pending
+    }
+
     /// A store's answer with what `look` makes of the value of an entry.
     #[inline(always)]
     pub(crate) fn look_at<U>(

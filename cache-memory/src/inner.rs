@@ -67,16 +67,16 @@ impl<V: Clone + Send + Sync + 'static, E: Engine<V>> Inner<V, E> {
         if E::READS_EVICT {
             self.deliver();
         }
-        let Some(slot) = slot else {
+        let Some(Slot { value, life }) = slot else {
             return Poll::Ready(None);
         };
         // Not before the look-up, or an entry that was written in between would have too long to live.
         let now = now();
-        if !slot.is_usable(now) {
+        if !life.is_usable(now) {
             self.forget_expired(key, now);
             return Poll::Ready(None);
         }
-        slot.looked_at(now, look)
+        life.looked_at(value, now, look)
     }
 
     /// Gives the room of an expired entry back, unless the key is being changed this moment.
@@ -96,7 +96,7 @@ impl<V: Clone + Send + Sync + 'static, E: Engine<V>> Inner<V, E> {
 
     pub(crate) fn set(&self, key: &str, value: Option<V>, options: &SetOptions) {
         let slot = self.slot(key, value, options);
-        let version = slot.version;
+        let version = slot.life.version;
         let mut marks = self.leases.lock(key);
         marks.revoke(key);
         let displaced = self.engine.insert(SmolStr::new(key), slot);
@@ -151,7 +151,7 @@ impl<V: Clone + Send + Sync + 'static, E: Engine<V>> Inner<V, E> {
     pub(crate) fn fill(&self, lease: &Lease, value: Option<V>, options: &SetOptions) -> Fill {
         let key = lease.key();
         let slot = self.slot(key, value, options);
-        let version = slot.version;
+        let version = slot.life.version;
         let mut marks = self.leases.lock(key);
         // The time is read under the lock: waiting for it counts.
         if !marks.redeem(key, lease.token(), self.clock.now()) {
@@ -171,7 +171,7 @@ impl<V: Clone + Send + Sync + 'static, E: Engine<V>> Inner<V, E> {
     pub(crate) fn purge_expired(&self) {
         self.engine.settle();
         let now = self.clock.now();
-        for key in self.engine.keys(&|_, slot| !slot.is_usable(now)) {
+        for key in self.engine.keys(&|_, slot| !slot.life.is_usable(now)) {
             let marks = self.leases.lock(&key);
             let expired = self.take_expired(&key, now);
             drop(marks);
@@ -195,7 +195,7 @@ impl<V: Clone + Send + Sync + 'static, E: Engine<V>> Inner<V, E> {
 
     /// The slot under `key`, taken out, if it has expired. To be called under the key's lock.
     fn take_expired(&self, key: &str, now: Moment) -> Option<Slot<V>> {
-        self.engine.peek(key).filter(|slot| !slot.is_usable(now))?;
+        self.engine.peek(key).filter(|slot| !slot.life.is_usable(now))?;
         self.engine.remove(key)
     }
 
@@ -210,7 +210,7 @@ impl<V: Clone + Send + Sync + 'static, E: Engine<V>> Inner<V, E> {
         if let Some(evictions) = &self.evictions {
             for (displaced, slot) in displaced.into_slots() {
                 // Another version of the key that was written has been replaced, not evicted.
-                if displaced != key || slot.version == version {
+                if displaced != key || slot.life.version == version {
                     evictions.push(displaced, slot.value, EvictionCause::Capacity);
                 }
             }

@@ -6,6 +6,12 @@ use cache_core::{Entry, LoadTime, Moment, SetOptions, Version};
 #[derive(Clone)]
 pub struct Slot<V> {
     pub(crate) value: Option<V>,
+    pub(crate) life: Life,
+}
+
+/// All of a slot but its value: taken apart, it needs no memory of its own on a hit, and nothing is to be dropped with it.
+#[derive(Clone, Copy)]
+pub(crate) struct Life {
     fresh_until: Moment,
     usable_until: Moment,
     pub(crate) version: u64,
@@ -21,44 +27,46 @@ impl<V> Slot<V> {
         version: u64,
         weight: u32,
     ) -> Self {
-        Self {
-            value,
+        let life = Life {
             fresh_until: now.plus(options.fresh_for()),
             usable_until: now.plus(options.usable_for()),
             version,
             load_time: options.load_time(),
             weight,
-        }
+        };
+        Self { value, life }
     }
 
+    /// The entry as it is seen `now`; `None` once it has expired.
+    pub(crate) fn seen(self, now: Moment) -> Option<Entry<V>> {
+        self.life.entry(self.value, now)
+    }
+}
+
+impl Life {
     #[inline]
-    pub(crate) fn is_usable(&self, now: Moment) -> bool {
+    pub(crate) fn is_usable(self, now: Moment) -> bool {
         now < self.usable_until
     }
 
     /// The entry as it is seen `now`, before it has expired, with what `look` makes of its value.
     #[inline(always)]
-    pub(crate) fn looked_at<T>(
+    pub(crate) fn looked_at<V, T>(
         self,
+        value: Option<V>,
         now: Moment,
         look: impl FnOnce(Option<V>) -> Poll<Option<Option<T>>>,
     ) -> Poll<Option<Entry<T>>> {
-        match look(self.value) {
-            Poll::Ready(Some(value)) => {
-                let entry = Entry::seen(value, self.fresh_until, self.usable_until, now);
-                Poll::Ready(entry.map(|entry| {
-                    entry.with_version(Version::new(self.version)).with_load_time(self.load_time)
-                }))
-            }
+        match look(value) {
+            Poll::Ready(Some(value)) => Poll::Ready(self.entry(value, now)),
             Poll::Ready(None) => Poll::Ready(None),
             Poll::Pending => Poll::Pending,
         }
     }
 
-    /// The entry as it is seen `now`; `None` once it has expired.
     #[inline(always)]
-    pub(crate) fn seen(self, now: Moment) -> Option<Entry<V>> {
-        let entry = Entry::seen(self.value, self.fresh_until, self.usable_until, now)?;
+    fn entry<T>(self, value: Option<T>, now: Moment) -> Option<Entry<T>> {
+        let entry = Entry::seen(value, self.fresh_until, self.usable_until, now)?;
         Some(entry.with_version(Version::new(self.version)).with_load_time(self.load_time))
     }
 }

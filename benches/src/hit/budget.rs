@@ -6,17 +6,18 @@ use crate::report::{Table, short, times};
 
 /// What a hit may cost at most, as a multiple of its engine's instructions in the same run. Multiples, because the
 /// compiler and the C library decide about the rest. Each has room for the few percent by which the seeds of the hashes, moka's
-/// maintenance, and what the compiler inlines after a change elsewhere, differ: from 1.27 to 1.31 for the first two strategies.
+/// maintenance, and what the compiler inlines after a change elsewhere, differ: from 1.19 to 1.23 for the first two strategies.
 const BUDGET: &[(&str, f64)] = &[
-    ("MemoryStore, get_now", 1.10),
-    ("CacheAside<MemoryStore>", 1.25),
-    ("ReadThrough<MemoryStore>", 1.25),
+    ("MemoryStore, get_now", 1.15),
+    ("CacheAside<MemoryStore>", 1.30),
+    ("ReadThrough<MemoryStore>", 1.30),
     ("ReadThrough<MemoryStore>, Stats", 1.70),
     ("ReadThrough<SharedStore>", 1.40),
-    // A near hit, with tiers that are kept coherent and tags.
+    // A near hit, with tiers that are kept coherent and tags, to that of the bare store; and through a strategy, which copies the entry
+    // once more than from a store without tiers.
     ("Tiered<MemoryStore, _>, get_now", 1.15),
     ("Tagged<Tiered, NearMarks>, get_now", 1.15),
-    ("ReadThrough<Tagged<Tiered, NearMarks>>", 1.15),
+    ("ReadThrough<Tagged<Tiered, NearMarks>>", 1.25),
     ("MokaStore, get_now", 1.1),
     ("ReadThrough<MokaStore>", 1.1),
 ];

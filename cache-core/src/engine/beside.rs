@@ -121,7 +121,7 @@ impl<S: CacheStore, O: Observer> Engine<S, O> {
     /// What the store can tell at once, of a key that can be trusted.
     #[inline]
     pub(super) fn look_now(&self, key: &str) -> Poll<Option<Entry<S::Value>>> {
-        if self.beside.doubts.holds(key) { Poll::Pending } else { self.store.get_now(key) }
+        if self.beside.doubts.holds(key) { Entry::not_now() } else { self.store.get_now(key) }
     }
 
     /// What the store has. An entry that is not to be trusted is as good as a store that failed.

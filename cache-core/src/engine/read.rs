@@ -409,11 +409,16 @@ where
         let this = &mut *self;
         if this.missing.is_none() {
             let began = this.engine.began();
-            // Looked at where it lies: to move it would cost a hit as much as to hash its key.
-            let mut found = match this.key.as_spelled() {
-                Some(key) => this.engine.look_now(key),
-                None => this.engine.look_now(&this.key.key()),
+            let spelled;
+            let key = match this.key.as_spelled() {
+                Some(key) => key,
+                None => {
+                    spelled = this.key.key();
+                    &spelled
+                }
             };
+            // Looked at where it lies, and written there by one call: to move it would cost a hit as much as to hash its key.
+            let mut found = this.engine.look_now(key);
             if let Poll::Ready(Some(entry)) = &mut found
                 && entry.is_fresh_beyond(this.engine.watch.untroubled_beyond)
             {

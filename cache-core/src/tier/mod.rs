@@ -280,7 +280,7 @@ impl<N: CacheStore, F: CacheStore<Value = N::Value>> CacheStore for Tiered<N, F>
         };
         if !matches!(answer, Poll::Ready(Some(_))) {
             // The far store may have it.
-            answer = not_now();
+            answer = Entry::not_now();
         }
         answer
     }
@@ -367,12 +367,6 @@ where
             .field("snapshot", &self.snapshot())
             .finish_non_exhaustive()
     }
-}
-
-#[cold]
-#[inline(never)]
-fn not_now<V>() -> Poll<Option<Entry<V>>> {
-    Poll::Pending
 }
 
 /// For a key that a store forgot to answer.

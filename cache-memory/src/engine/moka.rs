@@ -58,7 +58,7 @@ impl<V: Clone + Send + Sync + 'static> Engine<V> for Moka<V> {
     ) -> Result<Self> {
         let mut builder = Cache::builder()
             .max_capacity(bounds.capacity)
-            .weigher(|_, slot: &Slot<V>| slot.weight)
+            .weigher(|_, slot: &Slot<V>| slot.life.weight)
             .eviction_policy(match options.policy {
                 EvictionPolicy::TinyLfu => policy::EvictionPolicy::tiny_lfu(),
                 EvictionPolicy::Lru => policy::EvictionPolicy::lru(),
@@ -101,7 +101,7 @@ impl<V: Clone + Send + Sync + 'static> Engine<V> for Moka<V> {
 
     fn insert(&self, key: SmolStr, slot: Slot<V>) -> Displaced<V> {
         let mut displaced = Displaced::default();
-        if u64::from(slot.weight) > self.capacity {
+        if u64::from(slot.life.weight) > self.capacity {
             // The engine would show it until its next maintenance.
             self.cache.invalidate(key.as_str());
             displaced.push(key, slot);

@@ -114,7 +114,7 @@ struct ByWeight;
 impl<V> Weighter<SmolStr, Slot<V>> for ByWeight {
     #[inline]
     fn weight(&self, _: &SmolStr, slot: &Slot<V>) -> u64 {
-        slot.weight.into()
+        slot.life.weight.into()
     }
 }
 
