@@ -132,7 +132,7 @@
 //! ```
 //!
 //! That is with other work on the machine. On one that did nothing else the client itself sends more at a time, and what is
-//! gained by gathering is less: 1.41x at 64 callers, and 1.37x at 256, by `cargo run --release -p cache-benches -- redis`.
+//! gained by gathering is less: 1.48x at 64 callers, and 1.36x at 256, by `cargo run --release -p cache-benches -- redis`.
 //!
 //! Up to 16 reads are in flight one by one. Beyond that they go together, as one `MGET` of whatever has
 //! gathered while the one before was on its way. Nobody waits for others to come.

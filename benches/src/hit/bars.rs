@@ -23,7 +23,8 @@ pub fn bars(counted: &[Counted]) -> Vec<Bar> {
         at_most(ratio("Tiered<MemoryStore, _>, get_now", "MemoryStore, get_now"), 1.15),
         at_most(ratio("Tagged<Tiered, NearMarks>, get_now", "MemoryStore, get_now"), 1.15),
         at_most(ratio("ReadThrough<Tagged<Tiered, NearMarks>>", OWN), 1.15).because(
-            "the answer of the near store is looked at by the tiers before it is handed on, and is moved for that; what              the compiler makes of it depends on the program around it",
+            "the answer of the near store is looked at by the tiers before it is handed on, and is moved for that; what \
+             the compiler makes of it depends on the program around it",
         ),
         at_most(
             ratio("ReadThrough<MemoryStore>, 10 kB values", "raw quick_cache, 10 kB values"),
