@@ -13,8 +13,8 @@ use crate::{
     CacheAside, CacheStore, Change, Key, Observer, ReadThrough, Result, StaleWhileRevalidate,
 };
 
-/// What can be told of changes: every strategy. Keys are as [`CacheKey`](crate::CacheKey) spells them; tags are
-/// those of the entries of a [`Tagged`](crate::Tagged) store.
+/// What can be told of changes: every reading strategy, so of a writing one what it dereferences to. Keys are as
+/// [`CacheKey`](crate::CacheKey) spells them; tags are those of the entries of a [`Tagged`](crate::Tagged) store.
 ///
 /// ```
 /// use cache_core::{CacheAside, CacheStoreExt, Change, Invalidate, ReadOptions};

@@ -2,7 +2,7 @@
 //!
 //! `near.rs` has what is done to the near store, `writes.rs` the changes; `tickets.rs` is the fence between a read
 //! of the far store and its near copy, and `gate.rs` says whether the near store may answer. How changes of
-//! others come in is `coherence.rs`, and `crate::bus`.
+//! others come in is `coherence.rs`, and `crate::bus`; `above.rs` hands them on to tiers in front of these.
 
 mod above;
 mod builder;
