@@ -23,7 +23,7 @@ pub(crate) struct MarkScripts {
 
 impl MarkScripts {
     pub(crate) fn new() -> Self {
-        let text = |code| Text::of(include_str!("prelude.lua"), code);
+        let text = |code| Text::of(&[include_str!("prelude.lua"), code]);
         Self {
             epoch: text(include_str!("epoch.lua")),
             stamp: text(include_str!("stamp.lua")),

@@ -1,9 +1,8 @@
--- token, and then as in set
-local s = slot()
-if s and s.entry and string.sub(s.version, 5) == string.sub(ARGV[2], 21, 24) then
+-- token, and then as store
+if entry and version == struct.unpack('>I4', ARGV[2], 21) then
   return 1
 end
-if not s or s.token ~= ARGV[1] or s.leased <= now then
+if leased <= now or not leased_to(ARGV[1]) then
   return 0
 end
 store(ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6])

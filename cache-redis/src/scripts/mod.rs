@@ -6,7 +6,13 @@ use redis::{Cmd, Script};
 use smol_str::SmolStr;
 
 use crate::marks::MarkScripts;
-use crate::slot::{Ends, Fixed, lease_life};
+use crate::slot::{Ends, Fixed, kept, lease_life};
+
+/// What scripts are put together from: each has only what it needs, since a server runs all of a script at every call.
+const NOW: &str = include_str!("now.lua");
+const HEADER: &str = include_str!("header.lua");
+const SLOT: &str = include_str!("slot.lua");
+const STORE: &str = include_str!("store.lua");
 
 /// The scripts with their digests.
 pub(crate) struct Scripts {
@@ -39,12 +45,12 @@ enum Argument<'a> {
 impl Scripts {
     pub(crate) fn new() -> Self {
         Self {
-            set: Text::new(include_str!("set.lua")),
-            claim: Text::new(include_str!("claim.lua")),
-            fill: Text::new(include_str!("fill.lua")),
-            release: Text::new(include_str!("release.lua")),
+            set: Text::of(&[NOW, HEADER, STORE, include_str!("set.lua")]),
+            claim: Text::of(&[NOW, HEADER, SLOT, include_str!("claim.lua")]),
+            fill: Text::of(&[NOW, HEADER, SLOT, STORE, include_str!("fill.lua")]),
+            release: Text::of(&[NOW, HEADER, SLOT, include_str!("release.lua")]),
             marks: MarkScripts::new(),
-            remove_older: Text::new(include_str!("remove_older.lua")),
+            remove_older: Text::of(&[NOW, HEADER, SLOT, include_str!("remove_older.lua")]),
         }
     }
 
@@ -72,13 +78,11 @@ impl Scripts {
         options: &ClaimOptions,
     ) -> Call<'a> {
         let life = lease_life(options.life());
-        let seen =
-            options.seen().map_or_else(Vec::new, |version| version.get().to_be_bytes().to_vec());
         Call::new(&self.claim, key)
             .token(token)
             .small(life.micros.to_string())
             .small(life.millis().to_string())
-            .small(seen)
+            .version(options.seen())
     }
 
     pub(crate) fn fill<'a>(
@@ -103,19 +107,13 @@ impl Scripts {
         time: u64,
         spared: Option<Version>,
     ) -> Call<'a> {
-        let spared =
-            spared.map_or_else(Vec::new, |version| version.get().to_be_bytes()[4..].to_vec());
-        Call::new(&self.remove_older, key).small(time.to_string()).small(spared)
+        Call::new(&self.remove_older, key).small(time.to_string()).version(spared)
     }
 }
 
 impl Text {
-    fn new(code: &str) -> Self {
-        Self::of(include_str!("prelude.lua"), code)
-    }
-
-    pub(crate) fn of(prelude: &str, code: &str) -> Self {
-        let code = format!("{prelude}\n{code}");
+    pub(crate) fn of(parts: &[&str]) -> Self {
+        let code = parts.concat();
         let digest = Script::new(&code).get_hash().to_owned();
         Self { code, digest }
     }
@@ -139,6 +137,10 @@ impl<'a> Call<'a> {
 
     fn token(self, token: u64) -> Self {
         self.small(token.to_be_bytes())
+    }
+
+    fn version(self, version: Option<Version>) -> Self {
+        self.small(version.map_or_else(String::new, |version| kept(version).get().to_string()))
     }
 
     fn entry(mut self, value: Option<&'a Bytes>, options: &SetOptions) -> Self {

@@ -1,5 +1,4 @@
--- fixed part of the header, fresh and usable in microseconds, expiry in milliseconds, payload, and the
--- time after which its sender does not wait for it any more
+-- as store, and the time after which its sender does not wait for it any more
 if now > tonumber(ARGV[6]) then
   return 0
 end
