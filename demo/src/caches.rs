@@ -213,6 +213,8 @@ impl Settings {
         ReadOptions::ttl(self.ttl)
             .jitter(self.jitter)
             .negative_ttl(self.negative_ttl)
+            // Redis has a limit of its own, and nothing else takes long.
+            .store_timeout(Duration::from_secs(60))
             .observer(Arc::clone(stats))
     }
 }

@@ -84,8 +84,10 @@ fn service() -> String {
 }
 
 /// A machine under full load is no reason for an error.
-fn builder(service: &str) -> RedisBuilder {
-    RedisStore::builder(service).operation_timeout(Duration::from_secs(5))
+pub(crate) fn builder(service: &str) -> RedisBuilder {
+    RedisStore::builder(service)
+        .operation_timeout(Duration::from_secs(5))
+        .connect_timeout(Duration::from_secs(10))
 }
 
 /// A shell that ends the server when its standard input ends, which it does however this program ends.

@@ -2,27 +2,30 @@
 //! it, and what they have read is compared with what had been acknowledged by then.
 
 use std::collections::HashMap;
-use std::io::{self, Read, Write as _};
+use std::io::{self, BufRead as _, BufReader, Read, Write as _};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use cache_core::{Broadcast, CacheStoreExt, ReadOptions, ReadThrough, Stats, Tiered};
 use cache_memory::MemoryStore;
-use cache_redis::{RedisBus, RedisStore, Tracking};
+use cache_redis::{RedisBus, Tracking};
 use cache_serde::Json;
 use clap::ValueEnum;
 
 use crate::crash::{Rows, in_runtime, say};
 use crate::failure::{Failure, Result};
-use crate::redis::Redis;
+use crate::redis::{Redis, builder};
 
 const PRODUCTS: u64 = 200;
 
 /// What both ways to coherence declare, if messages don't come.
 const BOUND: Duration = Duration::from_secs(1);
+
+/// Longer than it takes until the memory is in use.
+const LIMIT: Duration = Duration::from_secs(60);
 
 /// The URL of the server may hold a password, so it is no argument, which everybody could see.
 const URL: &str = "CACHE_DEMO_REDIS_URL";
@@ -60,8 +63,11 @@ async fn compare(processes: u32, time: Duration, by: By, url: Option<&str>) -> R
     let folder = tempfile::tempdir().map_err(|e| Failure::new("a temporary folder", e))?;
     Rows::open(folder.path())?.replace((0..PRODUCTS).map(|id| (id, 1)))?;
     let start = |writes| Process::start(folder.path(), &redis, by, writes);
-    let writer = start(true)?;
-    let readers = (0..processes).map(|_| start(false)).collect::<Result<Vec<_>>>()?;
+    let mut writer = start(true)?;
+    let mut readers = (0..processes).map(|_| start(false)).collect::<Result<Vec<_>>>()?;
+    for process in readers.iter_mut().chain([&mut writer]) {
+        process.begins().await?;
+    }
     tokio::time::sleep(time).await;
 
     // The readers go on for a while, to see the last changes.
@@ -70,8 +76,8 @@ async fn compare(processes: u32, time: Duration, by: By, url: Option<&str>) -> R
     let overtaken: HashMap<(u64, u64), u64> =
         changes.seen.iter().map(|&(id, version, at)| ((id, version - 1), at)).collect();
     say("process     reads   from memory   copies   from the source   read after a change   \
-         the latest after   beyond 1 s")?;
-    let (mut beyond, mut idle) = (0, 0);
+         the latest after   beyond the bound")?;
+    let (mut beyond, mut idle, mut longest) = (0, 0, 0_u64);
     for (index, reader) in readers.into_iter().enumerate() {
         let report = tokio::task::spawn_blocking(|| reader.end());
         let report = report.await.map_err(|e| Failure::new("a process", e))??;
@@ -79,13 +85,16 @@ async fn compare(processes: u32, time: Duration, by: By, url: Option<&str>) -> R
             last_read.checked_sub(*overtaken.get(&(id, version))?).filter(|late| *late > 0)
         });
         let late: Vec<u64> = late.collect();
-        let too_late = late.iter().filter(|late| u128::from(**late) > BOUND.as_micros()).count();
+        let Counts { reads, loads, far_reads, copies, pause } = report.counts;
+        // Who has to wait for its turn finds out that much later that it has heard of nobody.
+        let bound = BOUND.as_micros() + u128::from(pause);
+        let too_late = late.iter().filter(|late| u128::from(**late) > bound).count();
+        longest = longest.max(pause);
         let latest = late.iter().max().map_or(0.0, |micros| *micros as f64 / 1_000.0);
-        let Counts { reads, loads, far_reads, copies } = report.counts;
         let (near, late) = (reads.saturating_sub(far_reads), late.len());
         say(&format!(
             "{:>7}  {reads:>8}   {near:>11}   {copies:>6}   {loads:>15}   {late:>19}   \
-             {latest:>13.1} ms   {too_late:>10}",
+             {latest:>13.1} ms   {too_late:>16}",
             index + 1
         ))?;
         beyond += too_late;
@@ -93,6 +102,11 @@ async fn compare(processes: u32, time: Duration, by: By, url: Option<&str>) -> R
     }
     redis.tidy_up().await?;
     say(&format!("{} changes were made.", changes.seen.len()))?;
+    let longest = longest as f64 / 1_000.0;
+    say(&format!(
+        "The bound is 1 s, and as much more as has passed between two reads of a process: at most \
+         {longest:.1} ms."
+    ))?;
     if beyond > 0 {
         return Err(Failure::new("stale reads", format!("{beyond} versions were read too long")));
     }
@@ -117,7 +131,7 @@ pub(crate) fn child(folder: &Path, service: &str, by: By, writes: bool) -> Resul
 
 async fn work(folder: &Path, service: &str, by: By, writes: bool, ends: &AtomicBool) -> Result<()> {
     let url = std::env::var(URL).map_err(|e| Failure::new(URL, e))?;
-    let redis = RedisStore::builder(service).url(&url).operation_timeout(Duration::from_secs(5));
+    let redis = builder(service).url(&url);
     let redis = if by == By::TrackingByKey { redis.tracked() } else { redis };
     let redis = redis.connect().await?;
     let tracking = || Tracking::of(&redis).namespace("product");
@@ -133,9 +147,15 @@ async fn work(folder: &Path, service: &str, by: By, writes: bool, ends: &AtomicB
     let options = ReadOptions::ttl(Duration::from_secs(600)).observer(Arc::clone(&stats));
     let store = store.build()?;
     let cache = ReadThrough::new(store.clone(), rows.clone(), options)?;
+    let until = Instant::now() + LIMIT;
+    while !store.is_trusted() && !ends.load(Ordering::Relaxed) && Instant::now() < until {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    say(BEGINS)?;
 
     let mut random = fastrand::Rng::new();
     let mut reads = 0_u64;
+    let (mut last, mut pause) = (now(), 0_u64);
     // When each version of each product was acknowledged, or was read for the last time.
     let mut seen = HashMap::new();
     while !ends.load(Ordering::Relaxed) {
@@ -148,6 +168,8 @@ async fn work(folder: &Path, service: &str, by: By, writes: bool, ends: &AtomicB
             tokio::time::sleep(Duration::from_millis(5)).await;
         } else {
             let began = now();
+            pause = began.saturating_sub(last).max(pause);
+            last = began;
             if let Some(version) = cache.get(&id).await? {
                 seen.insert((id, version), began);
             }
@@ -158,7 +180,7 @@ async fn work(folder: &Path, service: &str, by: By, writes: bool, ends: &AtomicB
         }
     }
     let (loads, tiers) = (stats.snapshot().loads, store.snapshot());
-    let mut report = format!("{reads} {loads} 0\n{} {} 0\n", tiers.far_reads, tiers.copies);
+    let mut report = format!("{reads} {loads} {pause}\n{} {} 0\n", tiers.far_reads, tiers.copies);
     for ((id, version), at) in seen {
         report += &format!("{id} {version} {at}\n");
     }
@@ -184,10 +206,18 @@ struct Counts {
     far_reads: u64,
     /// Into memory, of what was on the server.
     copies: u64,
+    /// The longest time from one read to the next, in microseconds.
+    pause: u64,
 }
 
+/// What a process says when its memory is in use.
+const BEGINS: &str = "it begins";
+
 /// It does not outlive this.
-struct Process(Child);
+struct Process {
+    child: Child,
+    output: Option<BufReader<ChildStdout>>,
+}
 
 impl Process {
     fn start(folder: &Path, redis: &Redis, by: By, writes: bool) -> Result<Self> {
@@ -197,15 +227,31 @@ impl Process {
         command.arg("tiered-child").arg(folder).args([redis.service(), by.get_name()]);
         command.args(writes.then_some("--writes")).env(URL, redis.url());
         let child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
-        child.map(Self).map_err(failed)
+        let mut child = child.map_err(failed)?;
+        let output = child.stdout.take().map(BufReader::new);
+        Ok(Self { child, output })
+    }
+
+    /// Waits until it begins.
+    async fn begins(&mut self) -> Result<()> {
+        let bad = |why: &str| Failure::new("a process", why.to_owned());
+        let mut output = self.output.take().ok_or_else(|| bad("it has no output"))?;
+        let said = tokio::task::spawn_blocking(move || {
+            let mut line = String::new();
+            output.read_line(&mut line).map(|_| (line, output))
+        });
+        let said = said.await.map_err(|e| Failure::new("a process", e))?;
+        let (line, output) = said.map_err(|e| Failure::new("a process", e))?;
+        self.output = Some(output);
+        if line.trim_end() == BEGINS { Ok(()) } else { Err(bad("it ended by itself")) }
     }
 
     /// Tells it to end, and waits for what it has to say.
     fn end(mut self) -> Result<Report> {
         let bad = |why: &str| Failure::new("a process", why.to_owned());
-        drop(self.0.stdin.take());
+        drop(self.child.stdin.take());
         let mut text = String::new();
-        let mut output = self.0.stdout.take().ok_or_else(|| bad("it has no output"))?;
+        let mut output = self.output.take().ok_or_else(|| bad("it has no output"))?;
         output.read_to_string(&mut text).map_err(|e| Failure::new("a process", e))?;
         let line = |line: &str| {
             let mut words = line.split(' ').map(str::parse);
@@ -214,15 +260,15 @@ impl Process {
         };
         let mut lines = text.lines().map(|text| line(text).ok_or_else(|| bad("it said nonsense")));
         let mut next = || lines.next().ok_or_else(|| bad("it ended by itself"))?;
-        let ((reads, loads, _), (far_reads, copies, _)) = (next()?, next()?);
-        let counts = Counts { reads, loads, far_reads, copies };
+        let ((reads, loads, pause), (far_reads, copies, _)) = (next()?, next()?);
+        let counts = Counts { reads, loads, far_reads, copies, pause };
         Ok(Report { counts, seen: lines.collect::<Result<_>>()? })
     }
 }
 
 impl Drop for Process {
     fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }

@@ -146,6 +146,12 @@ pub fn minute() -> ReadOptions<u64> {
     ReadOptions::ttl(Duration::from_secs(60))
 }
 
+/// The same, for stores whose operations may take their time: on a busy machine, or because a test holds them.
+#[must_use]
+pub fn unhurried() -> ReadOptions<u64> {
+    minute().store_timeout(Duration::from_secs(60))
+}
+
 /// Loads from a [`Source`].
 #[derive(Clone, Debug)]
 pub struct FromSource(pub Arc<Source>);

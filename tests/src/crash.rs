@@ -19,7 +19,7 @@ use cache_redis::RedisJournal;
 use cache_serde::Postcard;
 use rusqlite::{Connection, OptionalExtension, params};
 
-use crate::redis::patient_at;
+use crate::redis::{answered, connected, patient_at};
 
 /// Nothing takes as long, however busy the machine is.
 const LIMIT: Duration = Duration::from_secs(120);
@@ -168,16 +168,12 @@ pub fn behind<J: Journal<Key = u64, Value = u64>>(rows: &Rows, journal: J) -> Be
 ///
 /// If it can't be opened.
 pub async fn redis_journal(url: &str) -> RedisJournal<u64, u64> {
-    let store = patient_at(url, "crash").operation_timeout(Duration::from_secs(2));
-    let store = store.connect_lazily().expect("valid options");
     // It may still be loading what it has.
-    store.connected().await;
-    RedisJournal::builder(&store, "rows", Postcard::new())
-        .partitions(2)
-        .lease(Duration::from_millis(400))
-        .open()
-        .await
-        .expect("a journal")
+    let store = patient_at(url, "crash").operation_timeout(Duration::from_secs(2));
+    let store = connected(store).await;
+    let journal = || RedisJournal::<u64, u64>::builder(&store, "rows", Postcard::new());
+    let journal = || journal().partitions(2).lease(Duration::from_millis(400));
+    answered(async || journal().open().await).await
 }
 
 /// How many tasks write, each to keys of its own, and to how many.

@@ -10,12 +10,14 @@ pub mod redis;
 mod sink;
 mod source;
 mod stacks;
+mod stalls;
 mod stores;
 
-pub use caches::{FromSource, Strategy, TestCache, Writing, cache, minute};
+pub use caches::{FromSource, Strategy, TestCache, Writing, cache, minute, unhurried};
 pub use history::{History, Wrongs};
 pub use plain::PlainStore;
 pub use sink::{Attempt, Sink, SinkError, SinkFault};
 pub use source::{Source, SourceDown};
 pub use stacks::{Stack, Topology};
+pub use stalls::Stalls;
 pub use stores::{Kind, cache_on};

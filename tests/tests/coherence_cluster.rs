@@ -112,17 +112,23 @@ async fn replicated(cluster: &Cluster) {
 
 /// On which of the primaries somebody listens.
 async fn listened_to(cluster: &Cluster, by: By) -> usize {
-    for node in 0..3 {
-        let clients: String = cluster.ask(node, &["CLIENT", "LIST"]).await;
-        let listens = |line: &str| match by {
-            By::Bus => line.contains(" sub=1 "),
-            By::Tracking | By::TrackingByKey => line.contains(" flags=t"),
-        };
-        if clients.lines().any(listens) {
-            return node;
+    let listens = |line: &str| match by {
+        By::Bus => line.contains(" sub=1 "),
+        By::Tracking | By::TrackingByKey => line.contains(" flags=t"),
+    };
+    let mut found = None;
+    eventually("somebody listens", async || {
+        for node in 0..3 {
+            let clients: String = cluster.ask(node, &["CLIENT", "LIST"]).await;
+            if clients.lines().any(listens) {
+                found = Some(node);
+                break;
+            }
         }
-    }
-    panic!("nobody listens");
+        found.is_some()
+    })
+    .await;
+    found.expect("somebody listens")
 }
 
 async fn changes_are_heard(cluster: &Cluster, by: By) {

@@ -12,6 +12,7 @@ use cache_core::{
 use cache_memory::MemoryStore;
 use cache_tests::{
     FromSource, Kind, PlainStore, Source, SourceDown, Strategy, TestCache, cache, cache_on, minute,
+    unhurried,
 };
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -148,7 +149,7 @@ async fn a_stale_entry_that_changes_before_the_claim_is_replaced_all_the_same(
     let (clock, hands) = Clock::manual();
     let source = Source::with(&[("key", 3)]);
     let store = SlowStore::new(ModelStore::<u64>::new(clock));
-    let cache = cache(strategy, store.clone(), minute(), &source);
+    let cache = cache(strategy, store.clone(), unhurried(), &source);
     let second = Duration::from_secs(1);
     let options = || SetOptions::ttl(second).stale_for(second * 3600);
     let write = async |value| {

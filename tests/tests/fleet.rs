@@ -38,7 +38,7 @@ fn add(history: &mut History, path: &Path, (origin, start): (u64, Instant)) {
 }
 
 /// Four processes, three sessions in each, ten per cent writes, on a thousand keys that all share.
-async fn history(by: &str, bound: Duration) {
+async fn history(by: &str, bound: Option<Duration>) {
     let seconds = std::env::var("CACHE_TEST_HISTORY_SECONDS").ok();
     let seconds: u64 = seconds.and_then(|seconds| seconds.parse().ok()).unwrap_or(20);
     let directory = tempfile::tempdir().expect("a directory");
@@ -63,10 +63,18 @@ async fn history(by: &str, bound: Duration) {
     }
     let count = all.len();
     assert!(count > 1000, "they have done something: {count}");
-    let wrongs = all.check(bound);
-    eprintln!("{by}: {count} operations of 4 processes in {seconds} s, {wrongs:?}");
+    // Who has to wait for its turn finds out that much later that it has heard of nobody.
+    let mut stalled = Duration::ZERO;
+    for worker in &mut workers {
+        let [nanos] = numbers(&ask(worker, "stalls").await);
+        stalled = stalled.max(Duration::from_nanos(nanos));
+    }
+    let wrongs = all.check(bound.map_or(Duration::ZERO, |bound| bound + stalled));
+    eprintln!(
+        "{by}: {count} operations of 4 processes in {seconds} s, {stalled:?} stalled, {wrongs:?}"
+    );
     assert_eq!((wrongs.stale, wrongs.future, wrongs.inversions), (0, 0, 0), "{wrongs:?}");
-    if by == "none" {
+    if bound.is_none() {
         return;
     }
     for worker in &mut workers {
@@ -86,22 +94,22 @@ fn numbers<const N: usize>(answer: &str) -> [u64; N] {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn four_processes_read_nothing_stale_beyond_the_bound_by_the_bus() {
-    history("bus", SECOND).await;
+    history("bus", Some(SECOND)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn four_processes_read_nothing_stale_beyond_the_bound_by_tracking() {
-    history("tracking", SECOND).await;
+    history("tracking", Some(SECOND)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn four_processes_read_nothing_stale_beyond_the_bound_by_tracking_of_each_key() {
-    history("tracking-by-key", SECOND).await;
+    history("tracking-by-key", Some(SECOND)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn four_processes_without_a_near_tier_read_nothing_stale_at_all() {
-    history("none", Duration::ZERO).await;
+    history("none", None).await;
 }
 
 /// Of each key, when it happened.
@@ -121,7 +129,7 @@ fn times(path: &Path) -> Vec<u64> {
 async fn a_thousand_invalidations_arrive_in_two_other_processes_and_do_not_come_back() {
     let directory = tempfile::tempdir().expect("a directory");
     let path = |name: &str| directory.path().join(name);
-    let mut workers = fleet(3, "bus").await;
+    let mut workers = fleet(3, "patient-bus").await;
     let [writer, others @ ..] = &mut workers[..] else { panic!("three workers") };
     assert_eq!(ask(writer, "put 1000 1").await, "done");
     let mut emptied = Vec::new();
@@ -136,7 +144,7 @@ async fn a_thousand_invalidations_arrive_in_two_other_processes_and_do_not_come_
     let told: Vec<_> = others
         .iter_mut()
         .zip(["first", "second"])
-        .map(|(other, name)| other.ask(&format!("told 1000 {}", path(name).display())))
+        .map(|(other, name)| other.ask(&format!("told 1000 1000 {}", path(name).display())))
         .collect();
     let removed = path("removed");
     assert_eq!(ask(writer, &format!("remove 1000 {}", removed.display())).await, "done");

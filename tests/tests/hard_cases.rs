@@ -13,7 +13,7 @@ use cache_core::{
 };
 use cache_memory::MemoryStore;
 use cache_tests::{
-    Kind, PlainStore, Source, SourceDown, Strategy, TestCache, cache, cache_on, minute,
+    Kind, PlainStore, Source, SourceDown, Strategy, TestCache, cache, cache_on, minute, unhurried,
 };
 use futures_util::FutureExt;
 use rstest::rstest;
@@ -50,7 +50,7 @@ async fn a_flight_that_found_the_entry_before_its_removal_is_not_joined_after_it
 ) {
     let source = Source::with(&[("key", 1)]);
     let store = SlowStore::new(ModelStore::<u64>::new(Clock::system()));
-    let cache = cache(strategy, store.clone(), minute(), &source);
+    let cache = cache(strategy, store.clone(), unhurried(), &source);
     let get = store.hold_answer(Operation::Get);
     let early = spawn_get(&cache, "key");
     get.arrived(1).await; // it has missed
@@ -143,7 +143,7 @@ async fn a_second_invalidation_waits_for_the_fill_as_well(
 ) {
     let source = Source::with(&[("key", 1)]);
     let store = SlowStore::new(PlainStore::new(Clock::system()));
-    let cache = cache(strategy, store.clone(), minute(), &source);
+    let cache = cache(strategy, store.clone(), unhurried(), &source);
     let (before, after) = (store.hold(Operation::Fill), store.hold_answer(Operation::Fill));
     let reader = spawn_get(&cache, "key");
     before.arrived(1).await;
@@ -176,7 +176,7 @@ async fn an_invalidation_made_again_outlives_a_fill_whose_answer_is_lost(
     let slow = SlowStore::new(PlainStore::new(Clock::system()));
     let store = FailingStore::new(slow.clone());
     store.lose_answers(Operation::Fill);
-    let cache = cache(strategy, store.clone(), minute(), &source);
+    let cache = cache(strategy, store.clone(), unhurried(), &source);
     let fill = slow.hold(Operation::Fill);
     let reader = spawn_get(&cache, "key");
     fill.arrived(1).await;

@@ -3,8 +3,11 @@
 use std::sync::Arc;
 
 use cache_core::Clock;
-use cache_tests::{Kind, PlainStore, Source, Strategy, TestCache, cache, cache_on, minute};
+use cache_tests::{
+    Kind, PlainStore, Source, Strategy, TestCache, cache, cache_on, minute, unhurried,
+};
 use rstest::rstest;
+use tokio::task::JoinHandle;
 
 /// The ways in which a key can be invalidated.
 #[derive(Clone, Copy, Debug)]
@@ -82,7 +85,7 @@ async fn an_invalidation_in_the_middle_of_a_fill_comes_after_it(
 ) {
     let source = Source::with(&[("key", 1)]);
     let store = PlainStore::new(Clock::system());
-    let cache = cache(strategy, store.clone(), minute(), &source);
+    let cache = cache(strategy, store.clone(), unhurried(), &source);
     store.hold();
     let reader = tokio::spawn({
         let cache = Arc::clone(&cache);
@@ -202,17 +205,18 @@ async fn no_read_returns_what_was_invalidated_before_it_began(
     #[values(Strategy::Aside, Strategy::Through, Strategy::Revalidate)] strategy: Strategy,
     #[values(Kind::Plain, Kind::Memory, Kind::Moka, Kind::NoRoom)] kind: Kind,
 ) {
-    use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+    use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
     const WRITES: u64 = 3000;
     let source = Source::with(&[("key", 0)]);
     let cache = cache_on(kind, strategy, minute(), &source);
     let acknowledged = Arc::new(AtomicU64::new(0));
     let done = Arc::new(AtomicBool::new(false));
+    let started = Arc::new(AtomicUsize::new(0));
     let readers: Vec<_> = (0..4)
         .map(|_| {
             let (cache, acknowledged) = (Arc::clone(&cache), Arc::clone(&acknowledged));
-            let done = Arc::clone(&done);
+            let (done, started) = (Arc::clone(&done), Arc::clone(&started));
             tokio::spawn(async move {
                 let mut reads = 0_u64;
                 while !done.load(Ordering::SeqCst) {
@@ -220,6 +224,9 @@ async fn no_read_returns_what_was_invalidated_before_it_began(
                     let value = cache.get("key").await.expect("loaded").expect("it is there");
                     assert!(value >= bound, "read {value} after {bound} had been acknowledged");
                     reads += 1;
+                    if reads == 1 {
+                        started.fetch_add(1, Ordering::SeqCst);
+                    }
                     if reads.is_multiple_of(16) {
                         tokio::task::yield_now().await;
                     }
@@ -228,6 +235,10 @@ async fn no_read_returns_what_was_invalidated_before_it_began(
             })
         })
         .collect();
+    // Who has not had its turn by the last write would have seen none of them.
+    while started.load(Ordering::SeqCst) < 4 && !readers.iter().any(JoinHandle::is_finished) {
+        tokio::task::yield_now().await;
+    }
     for version in 1..=WRITES {
         source.put("key", version);
         match version % 3 {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use cache_core::ReadOptions;
 use cache_tests::redis::eventually;
-use cache_tests::{Kind, Source, Stack, Strategy, TestCache, Topology, cache_on, minute};
+use cache_tests::{Kind, Source, Stack, Strategy, TestCache, Topology, cache_on, unhurried};
 use rstest::rstest;
 
 #[rstest]
@@ -62,7 +62,8 @@ fn source() -> Arc<Source> {
 }
 
 fn options() -> ReadOptions<u64> {
-    minute().jitter(0.1).negative_ttl(Duration::from_secs(60)).wait_limit(Duration::from_secs(60))
+    let minute = Duration::from_secs(60);
+    unhurried().jitter(0.1).negative_ttl(minute).wait_limit(minute)
 }
 
 async fn behaves(cache: Arc<dyn TestCache>, source: &Source) {

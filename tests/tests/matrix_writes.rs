@@ -7,7 +7,7 @@ use cache_redis::RedisMarks;
 use cache_serde::Json;
 use cache_tests::redis::eventually;
 use cache_tests::{
-    Kind, Source, Stack, Strategy, TestCache, Topology, Writing, cache, cache_on, minute,
+    Kind, Source, Stack, Strategy, TestCache, Topology, Writing, cache, cache_on, unhurried,
 };
 use futures_util::future::join4;
 use rstest::rstest;
@@ -99,8 +99,8 @@ fn source() -> Arc<Source> {
 }
 
 fn options() -> ReadOptions<u64> {
-    let minute_long = std::time::Duration::from_secs(60);
-    minute().negative_ttl(minute_long).wait_limit(minute_long)
+    let minute = std::time::Duration::from_secs(60);
+    unhurried().negative_ttl(minute).wait_limit(minute)
 }
 
 async fn behaves(cache: Arc<dyn TestCache>, source: &Source) {

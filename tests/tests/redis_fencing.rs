@@ -5,13 +5,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use cache_core::testing::fresh_name;
-use cache_core::{
-    CacheStore, CacheStoreExt, Claim, ClaimOptions, Encoded, Fill, ReadOptions, SetOptions,
-};
+use cache_core::{CacheStore, CacheStoreExt, Claim, ClaimOptions, Encoded, Fill, SetOptions};
 use cache_redis::RedisStore;
 use cache_serde::{Json, Postcard};
 use cache_tests::redis::{eventually, foreign, patient, patient_at, redis_url};
-use cache_tests::{Source, Strategy, TestCache, cache, minute};
+use cache_tests::{Source, Strategy, TestCache, cache, unhurried};
 use futures_util::FutureExt;
 use rstest::rstest;
 use tokio::task::JoinSet;
@@ -39,9 +37,9 @@ async fn every_strategy_reads_loads_and_invalidates(
     let source = Source::with(&[("a", 1), ("b", 2)]);
     let cache: Arc<dyn TestCache> = if positional {
         let store = store.encoded::<_, u64>(Postcard::new());
-        cache(strategy, store, minute(), &source)
+        cache(strategy, store, unhurried(), &source)
     } else {
-        cache(strategy, json(store), minute(), &source)
+        cache(strategy, json(store), unhurried(), &source)
     };
 
     assert_eq!(cache.get("a").await.expect("loaded"), Some(1));
@@ -73,7 +71,7 @@ async fn a_key_that_another_client_deletes_during_its_load_is_not_kept(
     let store = patient_at(&url, &service).connect().await.expect("a server");
     let mut other = foreign(&url).await;
     let source = Source::with(&[("key", 0)]);
-    let cache = cache(strategy, json(store), minute(), &source);
+    let cache = cache(strategy, json(store), unhurried(), &source);
     for round in 0..200 {
         source.forget_questions();
         source.hold();
@@ -107,7 +105,7 @@ async fn two_processes_that_miss_together_make_one_load() {
     let mut caches = Vec::new();
     for _ in 0..2 {
         let store = patient_at(&url, &service).connect().await.expect("a server");
-        caches.push(cache(Strategy::Through, json(store), minute(), &source));
+        caches.push(cache(Strategy::Through, json(store), unhurried(), &source));
     }
     for round in 0..20 {
         let key = format!("key {round}");
@@ -134,7 +132,7 @@ async fn a_key_whose_owner_never_fills_is_loaded_by_another() {
 
     let store = patient_at(&url, &service).connect().await.expect("a server");
     let source = Source::with(&[("key", 2)]);
-    let options = ReadOptions::ttl(LIFE).wait_limit(LIFE);
+    let options = unhurried().wait_limit(LIFE);
     let cache = cache(Strategy::Through, json(store.clone()), options, &source);
     assert_eq!(cache.get("key").await.expect("loaded"), Some(2));
     eventually("the fill lands", async || cache.loading() == 0).await;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use cache_core::{CacheStore, CacheStoreExt, ClaimOptions, ErrorKind};
 use cache_redis::RedisStore;
-use cache_tests::redis::eventually;
+use cache_tests::redis::{eventually, patient_at};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -114,6 +114,7 @@ async fn an_answer_that_makes_no_sense_costs_one_operation_and_not_the_store() {
     let (url, removed) = serve(Arc::clone(&odd)).await;
     let store = RedisStore::builder("s")
         .url(&url)
+        .connect_timeout(Duration::from_secs(20))
         .reconnect_pauses(Duration::from_millis(1), Duration::from_millis(10));
     let store = store.connect().await.expect("a server");
     for name in ["GET", "MGET", "EVALSHA", "EVAL", "UNLINK", "SCAN", "TIME", "HELLO"] {
@@ -166,7 +167,7 @@ fn page(cursor: u64, keys: &[&str]) -> String {
 async fn a_scan_that_never_ends_is_given_up_and_costs_one_operation() {
     let odd = Odd::default();
     let (url, _) = serve(Arc::clone(&odd)).await;
-    let store = RedisStore::builder("s").url(&url).connect().await.expect("a server");
+    let store = patient_at(&url, "s").connect().await.expect("a server");
     // The same cursor, a circle behind a way that leads to it, and cursors that never come again.
     let endless: [(Cursors, _, _); 3] = [
         (|_| 7, 3, "where it was before"),

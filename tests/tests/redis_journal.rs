@@ -8,8 +8,8 @@ use cache_core::{Bounds, Due, Error, ErrorKind, Journal, Seq, Taken};
 use cache_redis::{RedisJournal, RedisStore};
 use cache_serde::Json;
 use cache_tests::redis::{
-    Authority, Cluster, Fault, Machine, Proxy, Server, eventually, foreign, patient, patient_at,
-    patient_cluster,
+    Authority, Cluster, Fault, Machine, Proxy, Server, answered, eventually, foreign, patient,
+    patient_at, patient_cluster,
 };
 
 type InRedis = RedisJournal<u64, String>;
@@ -30,6 +30,17 @@ async fn open(store: &RedisStore) -> InRedis {
 
 async fn append(journal: &InRedis, key: u64, value: &str) -> Seq {
     journal.append(key, Some(value.to_owned())).await.expect("appended")
+}
+
+/// The same, where that may fail for a while.
+async fn append_at_last(journal: &InRedis, key: u64, value: &str) -> Seq {
+    let mut seq = None;
+    eventually("appends work", async || {
+        seq = journal.append(key, Some(value.to_owned())).await.ok();
+        seq.is_some()
+    })
+    .await;
+    seq.expect("it was appended")
 }
 
 /// Takes writes until so many are there: they come by way of the server.
@@ -103,7 +114,7 @@ async fn what_an_owner_leaves_is_taken_over_in_order_with_only_the_last_of_each_
 async fn who_is_closed_while_it_writes_keeps_others_from_writing_what_is_newer() {
     let store = store().await;
     let journal = || RedisJournal::<u64, String>::builder(&store, "orders", Json::new());
-    let journal = || journal().partitions(1).lease(Duration::from_secs(3)).allow_volatile();
+    let journal = || journal().partitions(1).lease(Duration::from_secs(10)).allow_volatile();
     let first = journal().open().await.unwrap();
     append(&first, 7, "old").await;
     let flying = take(&first, 1).await; // and the source is slow
@@ -180,24 +191,27 @@ async fn a_dead_letter_is_seen_by_all_until_one_discards_it() {
 #[tokio::test]
 async fn a_write_that_processes_die_of_becomes_a_dead_letter() {
     let store = store().await;
-    let deadly = || RedisJournal::<u64, String>::builder(&store, "orders", Json::new());
-    let deadly = || deadly().partitions(1).lease(SHORT).most_deliveries(2).allow_volatile();
-    let journal = deadly().open().await.unwrap();
+    let builder = || RedisJournal::<u64, String>::builder(&store, "orders", Json::new());
+    let deadly = |lease| builder().partitions(1).lease(lease).most_deliveries(2).allow_volatile();
+    let journal = deadly(LONG).open().await.unwrap();
     let seq = append(&journal, 7, "deadly").await;
+    // It is the owner by then, and gives that up when it is closed.
+    eventually("it has it", async || journal.backlog().depth().waiting == 1).await;
+    journal.close(LONG).await.unwrap();
     for _ in 0..3 {
         // In good order, so it has not died of anything.
-        journal.close(LONG).await.unwrap();
-        let journal = deadly().open().await.unwrap();
+        let journal = deadly(LONG).open().await.unwrap();
         let batch = take(&journal, 1).await;
         assert_eq!(batch[0].write.seq, seq);
         journal.backlog().retry(batch, LONG);
         journal.close(LONG).await.unwrap();
     }
     for _ in 0..2 {
-        let journal = deadly().open().await.unwrap();
+        // It ends soon once nobody renews it.
+        let journal = deadly(SHORT).open().await.unwrap();
         assert_eq!(take(&journal, 1).await[0].write.seq, seq);
     }
-    let journal = deadly().open().await.unwrap();
+    let journal = deadly(SHORT).open().await.unwrap();
     eventually("nobody tries it any more", async || journal.dead() == 1).await;
     let letters = journal.dead_letters(1).await.unwrap();
     assert_eq!(letters[0].seq, seq);
@@ -295,7 +309,7 @@ async fn a_lease_whose_grant_got_lost_is_recognised_by_who_asked_for_it() {
     let proxy = Proxy::to(server.port()).await;
     let service = fresh_name();
     let open = async |url: &str| {
-        let store = patient_at(url, &service).operation_timeout(Duration::from_secs(1));
+        let store = patient_at(url, &service).operation_timeout(Duration::from_secs(5));
         let store = store.connect().await.unwrap();
         let journal = RedisJournal::<u64, String>::builder(&store, "orders", Json::new());
         journal.partitions(1).lease(LONG * 10).allow_volatile().open().await.unwrap()
@@ -306,14 +320,17 @@ async fn a_lease_whose_grant_got_lost_is_recognised_by_who_asked_for_it() {
     let second = open(&proxy.url()).await;
     drop(first);
 
-    // The server gets what the second one sends, and its answers get lost.
-    proxy.fault(Fault::DropAnswers);
     let mut other = foreign(&server.url()).await;
     let mut owner = async |command: &str| -> Vec<String> {
         redis::cmd(command).arg("*:owner").query_async(&mut other).await.unwrap()
     };
     let [owner_key] = &owner("KEYS").await[..] else { panic!("one partition, one owner") };
     let mut other = foreign(&server.url()).await;
+    // It has just been told to wait, so it does not ask again at this very moment.
+    let before = proxy.answers();
+    eventually("it has asked", async || proxy.answers() > before).await;
+    // The server gets what the second one sends, and its answers get lost.
+    proxy.fault(Fault::DropAnswers);
     let () = redis::cmd("DEL").arg(owner_key).query_async(&mut other).await.unwrap();
     eventually("it is granted", async || !owner("KEYS").await.is_empty()).await;
     proxy.fault(Fault::Refuse);
@@ -328,8 +345,8 @@ async fn a_key_in_flight_is_not_given_out_again_to_who_regains_its_lease() {
     let server = Server::start().await;
     let store = patient_at(&server.url(), &fresh_name()).connect().await.unwrap();
     let journal = RedisJournal::<u64, String>::builder(&store, "orders", Json::new());
-    let journal = journal.partitions(1).lease(Duration::from_secs(2)).allow_volatile();
-    let journal = journal.open().await.unwrap();
+    // It finds out that it has lost it when it looks for writes, once a second.
+    let journal = journal.partitions(1).lease(LONG).allow_volatile().open().await.unwrap();
     append(&journal, 7, "a").await;
     let flying = take(&journal, 1).await;
     append(&journal, 8, "b").await;
@@ -438,12 +455,12 @@ async fn a_primary_that_dies_takes_nothing_with_it_that_was_replicated() {
     let mut cluster = Cluster::start().await;
     let store = patient_at(&cluster.url(), &fresh_name()).operation_timeout(Duration::from_secs(2));
     let store = store.connect().await.unwrap();
-    let journal = RedisJournal::<u64, String>::builder(&store, "orders", Json::new());
-    let journal = journal.partitions(6).lease(Duration::from_secs(1)).allow_volatile();
-    let journal = journal.open().await.unwrap();
+    let builder = || RedisJournal::<u64, String>::builder(&store, "orders", Json::new());
+    let builder = || builder().partitions(6).lease(Duration::from_secs(1)).allow_volatile();
+    let journal = answered(async || builder().open().await).await;
     let mut expected = std::collections::BTreeMap::new();
     for key in 0..60 {
-        expected.insert(key, append(&journal, key, "before").await);
+        expected.insert(key, append_at_last(&journal, key, "before").await);
     }
     let made = take(&journal, 30).await; // and not done: it is in flight when the primary dies
     for primary in 0..3 {
@@ -461,13 +478,7 @@ async fn a_primary_that_dies_takes_nothing_with_it_that_was_replicated() {
     }
     cluster.nodes[0].kill();
     for key in 60..90 {
-        let mut seq = None;
-        eventually("appends work again", async || {
-            seq = journal.append(key, Some("after".to_owned())).await.ok();
-            seq.is_some()
-        })
-        .await;
-        expected.extend(seq.map(|seq| (key, seq)));
+        expected.insert(key, append_at_last(&journal, key, "after").await);
     }
     journal.backlog().retry(made, Duration::ZERO);
     let mut found = std::collections::BTreeMap::new();

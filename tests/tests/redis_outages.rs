@@ -8,7 +8,7 @@ use bytes::Bytes;
 use cache_core::{CacheStore, CacheStoreExt, ErrorKind, Stats};
 use cache_redis::{RedisBuilder, RedisStore};
 use cache_serde::Json;
-use cache_tests::redis::{Server, eventually, foreign, patient_at};
+use cache_tests::redis::{Server, connected, eventually, foreign, patient_at};
 use cache_tests::{Source, Strategy, TestCache, cache, minute};
 use futures_util::FutureExt;
 use tokio::runtime::Handle;
@@ -26,6 +26,9 @@ async fn alone() -> MutexGuard<'static, ()> {
 fn descriptors() -> usize {
     std::fs::read_dir("/dev/fd").expect("a list of descriptors").count()
 }
+
+/// So many may be open for a moment for other reasons. It is fewer than there are outages.
+const OTHERS: usize = 8;
 
 fn impatient(url: &str) -> RedisBuilder {
     RedisStore::builder("s")
@@ -97,7 +100,7 @@ async fn hits_again(cache: &Arc<dyn TestCache>, source: &Source) {
 async fn a_server_that_is_killed_fifty_times_costs_no_error_and_leaves_nothing() {
     let _alone = alone().await;
     let mut server = Server::start().await;
-    let store = impatient(&server.url()).connect().await.expect("a server");
+    let store = connected(impatient(&server.url())).await;
     let source = Source::with(&[("key", 1)]);
     let caches = both(&store, &source, &Arc::new(Stats::default()));
     hits_again(&caches[0], &source).await;
@@ -118,7 +121,7 @@ async fn a_server_that_is_killed_fifty_times_costs_no_error_and_leaves_nothing()
     hits_again(&caches[1], &source).await;
     eventually("no task is left", async || Handle::current().metrics().num_alive_tasks() <= tasks)
         .await;
-    eventually("no descriptor is left", async || descriptors() <= opened).await;
+    eventually("no descriptor is left", async || descriptors() <= opened + OTHERS).await;
     readers.end().await;
 }
 
@@ -126,7 +129,7 @@ async fn a_server_that_is_killed_fifty_times_costs_no_error_and_leaves_nothing()
 async fn a_server_that_hangs_costs_each_read_one_time_out_at_most_and_then_none() {
     let _alone = alone().await;
     let server = Server::start().await;
-    let store = impatient(&server.url()).connect().await.expect("a server");
+    let store = connected(impatient(&server.url())).await;
     let source = Source::with(&[("key", 1)]);
     let stats = Arc::new(Stats::default());
     let caches = both(&store, &source, &stats);
@@ -135,7 +138,7 @@ async fn a_server_that_hangs_costs_each_read_one_time_out_at_most_and_then_none(
     let tasks = Handle::current().metrics().num_alive_tasks();
     let opened = descriptors();
 
-    for round in 0..5 {
+    for round in 0..20 {
         let _: () =
             redis::cmd("CONFIG").arg("RESETSTAT").query_async(&mut other).await.expect("reset");
         let before = stats.snapshot();
@@ -172,7 +175,7 @@ async fn a_server_that_hangs_costs_each_read_one_time_out_at_most_and_then_none(
     }
     eventually("no task is left", async || Handle::current().metrics().num_alive_tasks() <= tasks)
         .await;
-    eventually("no descriptor is left", async || descriptors() <= opened).await;
+    eventually("no descriptor is left", async || descriptors() <= opened + OTHERS).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -8,7 +8,7 @@ use cache_core::{CacheStore, CacheStoreExt, Claim, ClaimOptions, ErrorKind, Fill
 use cache_redis::RedisStore;
 use cache_serde::Json;
 use cache_tests::redis::{Server, eventually, foreign, patient_at, redis_url};
-use cache_tests::{Source, Strategy, cache, minute};
+use cache_tests::{Source, Strategy, cache, minute, unhurried};
 use redis::aio::MultiplexedConnection;
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -33,7 +33,7 @@ async fn whatever_happens_to_a_stored_value_it_is_a_miss_and_repaired() {
     let key = format!("{service}:key");
     let source = Source::with(&[("key", 123_456)]);
     let values = store.clone().encoded::<_, u64>(Json::new());
-    let cache = cache(Strategy::Through, values.clone(), minute(), &source);
+    let cache = cache(Strategy::Through, values.clone(), unhurried(), &source);
     values.put("key", 123_456, MINUTE).await.expect("set");
     let good: Vec<u8> = raw(&mut other, &[b"GET", key.as_bytes()]).await;
 

@@ -229,7 +229,9 @@ async fn a_load_that_blocks_its_thread_loses_the_key_and_its_late_value_is_refus
         }
     };
     let limit = Duration::from_millis(50);
-    let options = ReadOptions::ttl(Duration::from_secs(60)).load_timeout(limit).wait_limit(limit);
+    // A flight that takes longer than all that is taken for one that hangs, also where it only had to wait for its turn.
+    let options = ReadOptions::ttl(Duration::from_secs(60)).store_timeout(Duration::from_secs(2));
+    let options = options.load_timeout(limit).wait_limit(limit);
     let stats = Arc::new(cache_core::Stats::default());
     let options = options.observer(Arc::clone(&stats));
     let cache = ReadThrough::new(cache_memory::MemoryStore::new(100), load, options);
@@ -448,9 +450,10 @@ async fn after_a_million_one_shot_keys_no_flight_is_left(
 /// The load runs in a task of the runtime that its first caller happened to be on.
 #[tokio::test]
 async fn a_runtime_that_shuts_down_leaves_nobody_waiting() {
-    let loads = AtomicUsize::new(0);
+    let loads = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&loads);
     let load = move |_: u64| {
-        let first = loads.fetch_add(1, Ordering::SeqCst) == 0;
+        let first = counted.fetch_add(1, Ordering::SeqCst) == 0;
         async move {
             if first {
                 return pending().await;
@@ -465,7 +468,8 @@ async fn a_runtime_that_shuts_down_leaves_nobody_waiting() {
     let runtime = runtime.expect("a runtime");
     let other = cache.clone();
     runtime.spawn(async move { other.get(&1).await });
-    while cache.loading() == 0 {
+    // The first load has begun, and whoever makes another gets a value.
+    while loads.load(Ordering::SeqCst) == 0 {
         tokio::task::yield_now().await;
     }
     let follower = tokio::spawn({

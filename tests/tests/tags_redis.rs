@@ -395,19 +395,16 @@ async fn marks_outlive_what_they_guard_and_then_expire() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_ends_leaves_nothing_on_the_server() {
     let (url, service) = (redis_url().await, fresh_name());
-    let redis = RedisStore::builder(&service)
-        .url(&url)
-        .operation_timeout(Duration::from_secs(4))
-        .connect()
-        .await
-        .expect("a server");
+    let redis = patient_at(&url, &service).operation_timeout(Duration::from_secs(4));
+    let redis = redis.connect().await.expect("a server");
     let (store, mut other) = (tagged(redis), foreign(&url).await);
     for id in 0..200 {
         let tags = format!("own:{id} all");
-        store
-            .put(&id.to_string(), value(&tags, id), Duration::from_millis(1))
-            .await
-            .expect("stored");
+        eventually("it is stored", async || {
+            let tagged = value(&tags, id);
+            store.put(&id.to_string(), tagged, Duration::from_millis(1)).await.is_ok()
+        })
+        .await;
     }
     eventually("nothing but the log is left", async || {
         let keys: Vec<String> = ask(&mut other, "KEYS", &[&format!("{service}:*")]).await;
@@ -596,15 +593,11 @@ async fn all_tags_are_invalidated_together_also_while_entries_are_being_stamped(
 #[tokio::test(flavor = "multi_thread")]
 async fn an_invalidation_that_could_not_be_sent_is_made_up_for() {
     let mut server = Server::start().await;
-    let redis = RedisStore::builder("s")
-        .url(&server.url())
-        .operation_timeout(Duration::from_millis(300))
-        .connect()
-        .await
-        .expect("a server");
+    let redis = patient_at(&server.url(), "s").operation_timeout(Duration::from_millis(300));
+    let redis = redis.connect().await.expect("a server");
     let (store, there) = (tagged(redis), another(&server.url(), "s").await);
-    store.put("a", value("t", 1), LONG).await.expect("stored");
-    store.put("b", value("u", 1), LONG).await.expect("stored");
+    there.put("a", value("t", 1), LONG).await.expect("stored");
+    there.put("b", value("u", 1), LONG).await.expect("stored");
     server.stop();
     let failed = store.invalidate_tags(&["t"]).await.expect_err("the server hangs");
     assert_eq!(failed.kind(), ErrorKind::Unavailable);

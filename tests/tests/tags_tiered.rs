@@ -113,19 +113,45 @@ async fn a_tagged_near_hit_asks_nobody() {
     .await;
 
     let mut other = foreign(&server.url()).await;
-    redis::cmd("CONFIG").arg("RESETSTAT").exec_async(&mut other).await.expect("an answer");
-    for store in [&here, &there] {
-        for id in &ids {
-            assert_eq!(number(store, id).await, Some(1));
-            assert!(store.get_now(id).is_ready());
+    // On a busy machine heartbeats come late, and all that is near is dropped for it.
+    let emptied = || -> u64 {
+        let tiers =
+            [&here, &there].map(|store| [store.inner().snapshot(), store.marks().snapshot()]);
+        tiers.iter().flatten().flat_map(|tiers| tiers.resyncs).sum()
+    };
+    eventually("nothing is dropped meanwhile", async || {
+        let before = emptied();
+        for store in [&here, &there] {
+            for id in &ids {
+                number(store, id).await;
+            }
         }
-        assert!(store.get_many(&ids).await.iter().all(|entry| matches!(entry, Ok(Some(_)))));
-    }
-    let info: String =
-        redis::cmd("INFO").arg("commandstats").query_async(&mut other).await.expect("an answer");
-    for command in ["cmdstat_get:", "cmdstat_mget:", "cmdstat_evalsha:"] {
-        assert!(!info.contains(command), "{info}");
-    }
+        let is_near = |id: &&str| near(&here, id) && near(&there, id);
+        if !ids.iter().all(is_near) {
+            return false;
+        }
+        redis::cmd("CONFIG").arg("RESETSTAT").exec_async(&mut other).await.expect("an answer");
+        let mut at_once = true;
+        for store in [&here, &there] {
+            for id in &ids {
+                assert_eq!(number(store, id).await, Some(1));
+                at_once &= store.get_now(id).is_ready();
+            }
+            assert!(store.get_many(&ids).await.iter().all(|entry| matches!(entry, Ok(Some(_)))));
+        }
+        let mut info = redis::cmd("INFO");
+        let info: String =
+            info.arg("commandstats").query_async(&mut other).await.expect("an answer");
+        if emptied() != before {
+            return false;
+        }
+        assert!(at_once, "all are near");
+        for command in ["cmdstat_get:", "cmdstat_mget:", "cmdstat_evalsha:"] {
+            assert!(!info.contains(command), "{info}");
+        }
+        true
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -162,7 +188,7 @@ async fn after_a_thousand_invalidations_that_race_reads_no_near_copy_is_old() {
     let there = process(&url, &service, &keys, &tags).await;
     let source: Arc<AtomicU64> = Arc::default();
     let cache = |store: &Store| {
-        CacheAside::new(store.clone(), ReadOptions::ttl(LONG)).expect("valid options")
+        CacheAside::new(store.clone(), ReadOptions::ttl(LONG).store_timeout(LONG)).expect("valid")
     };
     let (here, there) = (cache(&here), cache(&there));
     let read = |cache: CacheAside<Store>, source: Arc<AtomicU64>, key: &'static str| async move {
@@ -245,12 +271,8 @@ async fn without_its_bus_a_mark_is_asked_for_and_nothing_old_is_served() {
 async fn an_invalidation_that_failed_is_made_up_for_and_heard() {
     let server = Server::start().await;
     let (keys, tags) = (LocalBus::new(1024), LocalBus::new(1024));
-    let redis = RedisStore::builder("s")
-        .url(&server.url())
-        .operation_timeout(Duration::from_millis(300))
-        .connect()
-        .await
-        .expect("a server");
+    let redis = patient_at(&server.url(), "s").operation_timeout(Duration::from_millis(300));
+    let redis = redis.connect().await.expect("a server");
     let here = over(redis, &keys, Broadcast::over(tags.clone()).heartbeat(QUICK));
     here.inner().trusted().await;
     here.marks().trusted().await;

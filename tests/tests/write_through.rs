@@ -14,7 +14,7 @@ use cache_core::{
 use cache_memory::{MemoryStore, MokaStore};
 use cache_serde::Json;
 use cache_tests::redis::{eventually, patient_at, redis_url};
-use cache_tests::{PlainStore, Sink, SinkError, SinkFault, minute};
+use cache_tests::{PlainStore, Sink, SinkError, SinkFault, minute, unhurried};
 use futures_util::future::{join, join_all, poll_fn};
 use tokio::sync::Notify;
 use tokio::time::timeout;
@@ -559,7 +559,11 @@ async fn two_writers_and_a_reader_leave_what_the_source_has() {
 /// Writers and readers of all kinds, at random, in many tasks; the caches stand for processes.
 async fn stress<S: CacheStore<Value = u64>>(stores: Vec<S>, rounds: u64) {
     let sink = Sink::default();
-    let caches: Vec<_> = stores.into_iter().map(|store| through(store, &sink)).collect();
+    let cache = |store: S| {
+        let inner = ReadThrough::new(store, sink.clone(), unhurried()).expect("valid options");
+        WriteThrough::new(inner, sink.clone(), WriteOptions::default()).expect("valid options")
+    };
+    let caches: Vec<_> = stores.into_iter().map(cache).collect();
     for round in 0..rounds {
         let key = format!("key-{}", round % 3);
         let tasks = caches.iter().enumerate().flat_map(|(at, cache)| {

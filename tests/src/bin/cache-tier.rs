@@ -8,10 +8,11 @@
 //! put COUNT VALUE               into so many keys
 //! warm COUNT                    has so many keys near
 //! remove COUNT PATH             removes them, one after the other; writes down when each removal began
-//! told COUNT PATH               waits until others have told it of so many; writes down when it was told of each
+//! told FROM COUNT PATH          waits until others have told it of so many more than FROM; writes down when it was told of each
 //! near COUNT                    how many of so many keys are near
 //! heard                         of how many keys others have told it, how many messages were missing, and how often all was dropped
 //! hits                          how many reads of histories its memory answered, how many copies it made, and keys asked of the server
+//! stalls                        for how many nanoseconds it had to wait for its turn, at most
 //! ```
 
 use std::fmt::Write;
@@ -26,6 +27,7 @@ use cache_core::{
 use cache_memory::MemoryStore;
 use cache_redis::{RedisBus, RedisStore, Tracking};
 use cache_serde::Json;
+use cache_tests::Stalls;
 use cache_tests::processes::{lines, say};
 use cache_tests::redis::{foreign, patient_at};
 use redis::aio::MultiplexedConnection;
@@ -50,22 +52,30 @@ struct Worker {
     turns: MultiplexedConnection,
     /// Reads that were answered at once.
     hits: Arc<AtomicU64>,
+    stalls: Stalls,
 }
 
 #[tokio::main]
 async fn main() {
     let arguments: Vec<String> = std::env::args().collect();
     let [_, url, service, by] = &arguments[..] else {
-        panic!("usage: cache-tier URL SERVICE bus|tracking|tracking-by-key|none");
+        panic!("usage: cache-tier URL SERVICE bus|patient-bus|tracking|tracking-by-key|none");
     };
+    let stalls = Stalls::watch();
     let store = patient_at(url, service);
     let store = if by == "tracking-by-key" { store.tracked() } else { store };
     let store = store.connect().await.expect("a server");
     let tracking = || Tracking::of(&store).namespace("n");
     let far: Far = store.clone().namespaced("n").encoded(Json::new());
     let builder = Tiered::builder(MemoryStore::new(10_000), far.clone()).near_ttl(HOUR);
+    let bus = || Broadcast::over(RedisBus::new(&store, "n"));
     let builder = match by.as_str() {
-        "bus" => Some(builder.coherent_by(Broadcast::over(RedisBus::new(&store, "n")))),
+        "bus" => Some(builder.coherent_by(bus())),
+        // It takes nobody for silent who has to wait for its turn.
+        "patient-bus" => {
+            let patient = bus().heartbeat(Duration::from_secs(5)).trust(Duration::from_secs(60));
+            Some(builder.coherent_by(patient))
+        }
         "tracking" => Some(builder.coherent_by(tracking())),
         "tracking-by-key" => Some(builder.coherent_by(tracking().by_key())),
         _ => None,
@@ -76,7 +86,7 @@ async fn main() {
         tiers.trusted().await;
     }
     let (service, turns, hits) = (service.clone(), foreign(url).await, Arc::default());
-    let worker = Worker { service, cache, tiers, turns, hits };
+    let worker = Worker { service, cache, tiers, turns, hits, stalls };
 
     let mut lines = lines();
     say("ready");
@@ -108,7 +118,7 @@ impl Worker {
                 (path, self.history(number(seconds) as u64, number(worker)).await)
             }
             ["remove", count, path] => (path, self.remove(number(count)).await),
-            ["told", count, path] => (path, self.told(number(count)).await),
+            ["told", from, count, path] => (path, self.told(number(from), number(count)).await),
             ["put", count, value] => {
                 let value: u64 = value.parse().expect("a number");
                 for key in 0..number(count) {
@@ -133,6 +143,7 @@ impl Worker {
                 let (hits, seen) = (self.hits.load(SeqCst), self.tiers().snapshot());
                 return format!("{hits} {} {}", seen.copies, seen.far_reads);
             }
+            ["stalls"] => return self.stalls.longest().as_nanos().to_string(),
             _ => panic!("what is `{question}`?"),
         };
         std::fs::write(path, report).expect("a file");
@@ -169,13 +180,12 @@ impl Worker {
     }
 
     /// Messages of one publisher come in the order in which it has sent them, so counting them tells of which keys they are.
-    async fn told(&self, count: usize) -> String {
-        let mut times = String::new();
+    async fn told(&self, from: usize, count: usize) -> String {
+        let (mut times, mut seen) = (String::new(), 0);
         let told = || self.tiers().snapshot().dropped_by_others as usize;
-        let (before, mut seen) = (told(), 0);
         while seen < count {
             // Of what comes between two looks, all is as late as the last.
-            let (all, now) = (told() - before, now());
+            let (all, now) = (told() - from, now());
             for key in seen..all {
                 let _ = writeln!(times, "{key} {now}");
             }
@@ -187,7 +197,7 @@ impl Worker {
 
     /// Reads, and one write in ten operations, in sessions beside each other.
     async fn history(&self, seconds: u64, worker: usize) -> String {
-        let (start, wall) = (Instant::now(), now());
+        let (start, wall) = both_clocks();
         let mut sessions = JoinSet::new();
         for session in 0..SESSIONS {
             let (this, session) = (self.clone(), worker * SESSIONS + session);
@@ -210,7 +220,8 @@ impl Worker {
             });
         }
         let seen = sessions.join_all().await.concat();
-        let (steady, wall) = (start.elapsed(), Duration::from_nanos(now() - wall));
+        let (end, end_wall) = both_clocks();
+        let (steady, wall) = (end.duration_since(start), Duration::from_nanos(end_wall - wall));
         let allowed = Duration::from_millis(1) + steady / 1000;
         assert!(steady.abs_diff(wall) < allowed, "the machine's clock has been set; try again");
         seen
@@ -246,6 +257,16 @@ impl Worker {
         self.cache.set(&key.to_string(), Some(value), options).await.expect("no failure");
         let _ = writeln!(seen, "w {session} {key} {value} {began} {}", now());
         redis::cmd("DEL").arg(turn).exec_async(&mut turns).await.expect("an answer");
+    }
+}
+
+/// The same moment by both clocks, as exactly as a machine tells it that lets this process wait now and then.
+fn both_clocks() -> (Instant, u64) {
+    loop {
+        let (steady, wall) = (Instant::now(), now());
+        if steady.elapsed() < Duration::from_millis(1) {
+            return (steady, wall);
+        }
     }
 }
 

@@ -19,7 +19,17 @@ const SLOTS: u16 = 16384;
 /// If it does not start.
 pub async fn cluster_urls() -> Vec<String> {
     static CLUSTER: OnceCell<Cluster> = OnceCell::const_new();
-    CLUSTER.get_or_init(Cluster::start).await.urls()
+    let start = || async {
+        let cluster = Cluster::start().await;
+        // A node that has to wait for its turn is not a dead one. Not so from the start: how soon the nodes come to know
+        // each other depends on it.
+        for node in 0..6 {
+            let _: () =
+                cluster.ask(node, &["CONFIG", "SET", "cluster-node-timeout", "60000"]).await;
+        }
+        cluster
+    };
+    CLUSTER.get_or_init(start).await.urls()
 }
 
 /// A Redis Cluster of this test's own: nodes 0 to 2 are its primaries, and 3 to 5 their replicas in this

@@ -10,9 +10,11 @@ mod tls;
 use std::time::Duration;
 
 use cache_core::testing::fresh_name;
+use cache_core::{ErrorKind, Result};
 use cache_redis::{RedisBuilder, RedisStore};
 use redis::aio::MultiplexedConnection;
 use tokio::sync::OnceCell;
+use tokio::time::timeout;
 
 pub use cluster::{Cluster, cluster_urls};
 pub use container::Place;
@@ -61,6 +63,37 @@ pub fn patient_at(url: &str, service: &str) -> RedisBuilder {
         .url(url)
         .operation_timeout(Duration::from_secs(20))
         .connect_timeout(Duration::from_secs(20))
+}
+
+/// A store that has connected. With limits that are to be met, one attempt may fail on a busy machine, so
+/// there are as many as it takes.
+///
+/// # Panics
+///
+/// If its options are invalid, or it does not connect within a minute.
+pub async fn connected(builder: RedisBuilder) -> RedisStore {
+    let store = builder.connect_lazily().expect("valid options");
+    timeout(Duration::from_secs(60), store.connected()).await.expect("a server");
+    store
+}
+
+/// What the server says, asked for again as long as there is no answer: for stores with limits that are to be
+/// met, which a busy machine meets as well.
+///
+/// # Panics
+///
+/// If there is another error, or no answer.
+pub async fn answered<T>(mut ask: impl AsyncFnMut() -> Result<T>) -> T {
+    let mut answer = None;
+    eventually("there is an answer", async || {
+        answer = match ask().await {
+            Err(error) if error.kind() == ErrorKind::Unavailable => None,
+            said => Some(said.expect("an answer")),
+        };
+        answer.is_some()
+    })
+    .await;
+    answer.expect("it has come")
 }
 
 /// Another client of the server at `url`, which knows nothing of stores.

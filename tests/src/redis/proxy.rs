@@ -115,6 +115,8 @@ async fn accept(listener: TcpListener, server: SocketAddr, shared: Arc<Shared>) 
     let mut connections = JoinSet::new();
     while let Ok((client, _)) = listener.accept().await {
         shared.connections.fetch_add(1, Ordering::SeqCst);
+        // Before the look at what goes wrong: a reset that comes after that is for this one as well.
+        let mut resets = shared.resets.subscribe();
         if *shared.fault.borrow() == Fault::Refuse {
             continue;
         }
@@ -124,7 +126,6 @@ async fn accept(listener: TcpListener, server: SocketAddr, shared: Arc<Shared>) 
                 return;
             };
             let _ = (client.set_nodelay(true), server.set_nodelay(true));
-            let mut resets = shared.resets.subscribe();
             let (from_client, to_client) = client.into_split();
             let (from_server, to_server) = server.into_split();
             tokio::select! {

@@ -58,7 +58,7 @@ impl Sentinels {
             let file = files.join(format!("{port}.conf"));
             let config = format!(
                 "sentinel monitor mymaster 127.0.0.1 {watched} 2\n\
-                 sentinel down-after-milliseconds mymaster 1000\n\
+                 sentinel down-after-milliseconds mymaster 5000\n\
                  sentinel failover-timeout mymaster 5000\n"
             );
             std::fs::write(&file, config).expect("a file");
