@@ -1,18 +1,22 @@
 //! What becomes of near tiers when the bus that keeps them coherent fails.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
 use cache_core::testing::{FailingStore, Operation};
 use cache_core::{
     Broadcast, Bus, CacheStore, CacheStoreExt, Clock, Delivery, Error, ErrorKind, LocalBus,
-    LocalSubscription, ManualClock, Result, Resync, SetOptions, Subscription, Tiered,
+    LocalSubscription, ManualClock, MemoryMarks, Result, Resync, SetOptions, Subscription, Tiered,
 };
 use cache_memory::MemoryStore;
 
 const MINUTE: Duration = Duration::from_secs(60);
+
+/// The kinds of messages of a heartbeat, and of keys.
+const HEARTBEAT: u8 = 0;
+const KEYS: u8 = 1;
 
 type Tiers = Tiered<MemoryStore<u64>, FailingStore<MemoryStore<u64>>>;
 
@@ -29,6 +33,8 @@ struct Faults {
     mute: AtomicBool,
     /// What is sent is refused.
     down: AtomicBool,
+    /// So many changes are sent, if it is not zero, and then it is down.
+    last: AtomicUsize,
     /// So many of the messages that come are lost.
     lose: AtomicUsize,
     /// Nothing can be sent or listened to, for a reason.
@@ -40,6 +46,8 @@ struct Faults {
     /// Subscriptions end when this changes.
     cuts: tokio::sync::watch::Sender<usize>,
     sent: AtomicUsize,
+    /// The kinds of what was sent.
+    said: Mutex<Vec<u8>>,
 }
 
 struct FaultySubscription {
@@ -74,6 +82,11 @@ impl Bus for Faulty {
         }
         self.faults.permit("publishing")?;
         self.faults.sent.fetch_add(1, SeqCst);
+        self.faults.said.lock().expect("no panic").push(message[3]);
+        if message[3] != HEARTBEAT && self.faults.last.load(SeqCst) > 0 {
+            let left = self.faults.last.fetch_sub(1, SeqCst) - 1;
+            self.faults.down.store(left == 0, SeqCst);
+        }
         if self.faults.mute.load(SeqCst) {
             return Ok(());
         }
@@ -593,6 +606,35 @@ async fn a_flush_waits_until_others_can_hear_of_all_that_was_changed_before() {
     assert_eq!(fleet.theirs.sent.load(SeqCst), before);
     assert_eq!(fleet.there.flush(MINUTE).await, 0);
     assert!(fleet.theirs.sent.load(SeqCst) > before);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_that_takes_several_messages_is_sent_when_all_of_them_are() {
+    let fleet = fleet().await;
+    let keys: Vec<String> = (0..1200).map(|key| format!("key {key}")).collect();
+    let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+    fleet.theirs.last.store(1, SeqCst);
+    fleet.there.remove_many(&keys).await.expect("no failure");
+    assert_eq!(fleet.there.flush(10 * BEAT).await, 700, "one message of three has been sent");
+
+    // A heartbeat is due by now, which says that nothing has been changed before it that has not been said.
+    fleet.theirs.said.lock().expect("no panic").clear();
+    fleet.theirs.down.store(false, SeqCst);
+    assert_eq!(fleet.there.flush(MINUTE).await, 0);
+    assert_eq!(fleet.theirs.said.lock().expect("no panic")[..2], [KEYS, KEYS]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_of_nothing_keeps_no_flush_waiting() {
+    let bus = LocalBus::new(64);
+    let far = MemoryStore::new(100).tagged(MemoryMarks::new(), |_: &str, _: Option<&u64>| ["tag"]);
+    let tiers = Tiered::builder(MemoryStore::new(100), far);
+    let tiers = tiers.coherent_by(Broadcast::over(bus)).build().expect("valid options");
+    tiers.remove_tagged(&[]).await.expect("no failure");
+    tiers.remove_many(&[]).await.expect("no failure");
+    let start = tokio::time::Instant::now();
+    assert_eq!(tiers.flush(MINUTE).await, 0);
+    assert_eq!((start.elapsed(), tiers.snapshot().published), (Duration::ZERO, 0));
 }
 
 #[tokio::test(start_paused = true)]
