@@ -361,6 +361,24 @@ async fn a_process_that_ends_has_said_all() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_process_of_which_only_the_end_is_heard_may_have_changed_something() {
+    let fleet = fleet().await;
+    fleet.share("key", 1).await;
+    let faulty = Faulty::new(&fleet.bus);
+    let faults = Arc::clone(&faulty.faults);
+    faults.mute.store(true, SeqCst);
+    let brief = Tiered::builder(MemoryStore::new(10), fleet.there.far().clone());
+    let brief = brief.coherent_by(Broadcast::over(faulty)).build().expect("valid options");
+    brief.put("key", 2, MINUTE).await.expect("no failure");
+    assert_eq!(brief.flush(MINUTE).await, 0);
+    faults.mute.store(false, SeqCst);
+    drop(brief);
+    fleet.settled().await;
+    assert_eq!(fleet.resyncs(Resync::Newcomer), 1);
+    assert_eq!(value(&fleet.here, "key").await, Some(2));
+}
+
+#[tokio::test(start_paused = true)]
 async fn bytes_that_are_no_message_are_counted_and_change_nothing() {
     let fleet = fleet().await;
     fleet.share("key", 1).await;
