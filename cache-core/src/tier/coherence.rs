@@ -184,6 +184,8 @@ pub(crate) trait Side: Alarm {
     fn remove_far<'a>(&'a self, change: &'a Change) -> BoxFuture<'a, Result<()>>;
     fn mark_far<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<()>>;
     fn copy_only_reads(&self, only: bool);
+    /// A store below that keeps copies itself copies what is read alone, or does not any more.
+    fn reads_below(&self, only: bool);
     /// Whether [`Change::Clear`] can be removed from the far store.
     fn clears_far(&self) -> bool;
     fn open_until(&self, until: Moment);
@@ -319,7 +321,7 @@ impl NearTier {
     }
 
     /// Has only what is read from the far store copied, and nothing that is written to it: for whoever hears of
-    /// changes of what was read alone. Not so at first.
+    /// changes of what was read alone. Not so at first. What is in front of these tiers does as they do.
     pub fn copy_only_reads(&self, only: bool) {
         if let Some(side) = self.side.upgrade() {
             side.copy_only_reads(only);

@@ -1,7 +1,6 @@
 //! Reads, and the near copies of what they find.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 
 use futures_util::FutureExt;
 
@@ -136,7 +135,7 @@ impl<N: CacheStore, F: CacheStore<Value = N::Value>> Inner<N, F> {
 
     /// A ticket to replace whatever is near, nobody else's.
     pub(super) async fn fence_over(&self, key: &str) -> Fence<'_, N> {
-        if !self.copies || self.only_reads.load(Relaxed) || !self.gate.is_open() {
+        if !self.copies || self.only_reads.is_set() || !self.gate.is_open() {
             return Fence::None;
         }
         let mut options = ClaimOptions::new(FENCE);

@@ -1,7 +1,6 @@
 mod copies;
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock, Weak};
 use std::task::Poll;
 use std::time::Duration;
@@ -13,7 +12,7 @@ use smol_str::SmolStr;
 use self::copies::{Copies, Ticket};
 use super::{Marks, Revision, Stamp};
 use crate::clock::Alarm;
-use crate::tier::{Above, Counters, Gate, Side};
+use crate::tier::{Above, Counters, Gate, OnlyReads, Side};
 use crate::{Change, Clock, Coherence, ErrorKind, Keeper, Moment, NearTier, Result, TierSnapshot};
 
 /// Copies, in this process, of marks that are kept elsewhere, so that a hit in a near tier asks nobody.
@@ -58,7 +57,7 @@ struct Inner<M> {
     counters: Counters,
     keeper: OnceLock<Keeper>,
     /// Whether copies are made of what is asked for alone, and not of what is stamped.
-    only_reads: AtomicBool,
+    only_reads: OnlyReads,
     /// Near tiers of entries that these marks vouch for.
     above: Above,
 }
@@ -80,7 +79,7 @@ impl<M: Marks> NearMarks<M> {
             copies: Copies::default(),
             counters: Counters::default(),
             keeper: OnceLock::new(),
-            only_reads: AtomicBool::new(false),
+            only_reads: OnlyReads::default(),
             above: Above::default(),
         });
         inner.close();
@@ -210,7 +209,7 @@ impl<M: Marks> Marks for NearMarks<M> {
         since: Option<u64>,
         life: Duration,
     ) -> Result<Option<Vec<Stamp>>> {
-        let ticket = if self.0.only_reads.load(Relaxed) { None } else { self.0.ticket(tags) };
+        let ticket = if self.0.only_reads.is_set() { None } else { self.0.ticket(tags) };
         let stamps = self.0.far.stamp(tags, since, life).await?;
         let Some(stamps) = stamps else {
             return Ok(None);
@@ -271,7 +270,7 @@ impl<M: Marks> Marks for NearMarks<M> {
     }
 
     fn attach_near(&self, near: NearTier) {
-        self.0.above.attach(near, &self.0.gate);
+        self.0.above.attach(near, &self.0.gate, &self.0.only_reads);
     }
 }
 
@@ -356,7 +355,13 @@ impl<M: Marks> Side for Inner<M> {
     }
 
     fn copy_only_reads(&self, only: bool) {
-        self.only_reads.store(only, Relaxed);
+        self.only_reads.set(only);
+        self.above.tell_reads(&self.only_reads);
+    }
+
+    fn reads_below(&self, only: bool) {
+        self.only_reads.below(only);
+        self.above.tell_reads(&self.only_reads);
     }
 
     fn clears_far(&self) -> bool {
