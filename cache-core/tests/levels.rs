@@ -237,6 +237,45 @@ async fn a_copy_of_an_entry_does_not_outlive_the_copies_of_its_marks() {
     far.invalidate_tags(&["tag"]).await.expect("no failure");
 }
 
+/// Who has a handle to the marks invalidates by it, without the store.
+#[tokio::test]
+async fn a_copy_of_an_entry_goes_with_its_tags_whoever_invalidates_them() {
+    use cache_core::Marks;
+    let (sender, near) = std::sync::mpsc::channel();
+    let marks = NearMarks::new(MemoryMarks::new(), ByHand(sender)).expect("valid options");
+    trust(&near.recv().expect("it is handed over"));
+    let far = MemoryStore::<Marked<u64>>::new(100)
+        .tagged(marks.clone(), |_: &str, _: Option<&u64>| ["tag"])
+        .namespaced("shop");
+    let middle = Tiered::new(memory(), far);
+    let outer = Tiered::new(memory(), middle.clone());
+    for all in [false, true] {
+        outer.put("key", 1, MINUTE).await.expect("no failure");
+        assert!(outer.get_now("key").is_ready() && middle.get_now("key").is_ready());
+        let invalidated =
+            if all { marks.invalidate_all().await } else { marks.invalidate(&["tag"]).await };
+        invalidated.expect("no failure");
+        assert!(outer.get_now("key").is_pending() && middle.get_now("key").is_pending());
+        assert_eq!(value(&outer, "key").await, None);
+    }
+    assert_eq!(middle.snapshot().dropped_by_others, 0);
+}
+
+#[test]
+fn tags_are_invalidated_at_all_levels_also_without_a_runtime() {
+    use cache_core::Marks;
+    use futures_util::FutureExt;
+    let (sender, near) = std::sync::mpsc::channel();
+    let marks = NearMarks::new(MemoryMarks::new(), ByHand(sender)).expect("valid options");
+    trust(&near.recv().expect("it is handed over"));
+    let far = MemoryStore::<Marked<u64>>::new(100)
+        .tagged(marks.clone(), |_: &str, _: Option<&u64>| ["tag"]);
+    let outer = Tiered::new(memory(), Tiered::new(memory(), far));
+    outer.put("key", 1, MINUTE).now_or_never().expect("at once").expect("no failure");
+    marks.invalidate(&["tag"]).now_or_never().expect("at once").expect("no failure");
+    assert!(outer.get_now("key").is_pending());
+}
+
 trait InvalidateOf {
     async fn invalidate_of(&self, tag: &str, all: bool);
 }

@@ -71,6 +71,21 @@ impl Above {
         forgotten
     }
 
+    /// As [`forget`](Self::forget), of what this process has changed itself.
+    pub(crate) async fn forget_own(&self, change: &Change) -> Result<()> {
+        let mut forgotten = Ok(());
+        for Attached { near, .. } in self.all() {
+            if let (Some(change), Some(side)) = (near.spelled(change), near.side.upgrade()) {
+                let gone = side.forget(&change).await;
+                if gone.is_err() {
+                    side.close();
+                }
+                forgotten = forgotten.and(gone);
+            }
+        }
+        forgotten
+    }
+
     /// As [`forget`](Self::forget), of everything.
     pub(crate) async fn forget_all(&self) -> Result<()> {
         let mut forgotten = Ok(());

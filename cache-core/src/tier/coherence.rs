@@ -10,6 +10,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use smol_str::SmolStr;
+use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
@@ -362,12 +363,15 @@ impl NearTier {
     }
 }
 
-/// The store's answer, if it comes in time.
+/// The store's answer, if it comes in time. Without a runtime there is no timer.
 async fn bounded(answer: impl Future<Output = Result<()>>) -> Result<()> {
     within(LIMIT, answer).await
 }
 
 async fn within(limit: Duration, answer: impl Future<Output = Result<()>>) -> Result<()> {
+    if Handle::try_current().is_err() {
+        return answer.await;
+    }
     let late = |late| Err(Error::with_cause(ErrorKind::Unavailable, late));
     timeout(limit, answer).await.unwrap_or_else(late)
 }

@@ -257,16 +257,12 @@ impl<M: Marks> Marks for NearMarks<M> {
             return Ok(());
         }
         let unfinished = Unfinished::new(&self.0, Change::tags(tags.iter().copied()));
-        let invalidated = self.0.far.invalidate(tags).await;
-        unfinished.ended(&invalidated);
-        invalidated
+        unfinished.ended(self.0.far.invalidate(tags).await).await
     }
 
     async fn invalidate_all(&self) -> Result<()> {
         let unfinished = Unfinished::new(&self.0, Change::Clear);
-        let invalidated = self.0.far.invalidate_all().await;
-        unfinished.ended(&invalidated);
-        invalidated
+        unfinished.ended(self.0.far.invalidate_all().await).await
     }
 
     fn attach_near(&self, near: NearTier) {
@@ -277,35 +273,40 @@ impl<M: Marks> Marks for NearMarks<M> {
 /// An invalidation on its way. If it is dropped, nobody knows whether it has been made.
 struct Unfinished<'a, M: Marks> {
     inner: &'a Inner<M>,
-    change: Option<Change>,
-    /// Whether it was made; `None` if it was not.
-    settled: Option<bool>,
+    change: Change,
+    settled: bool,
+    /// Whether no copy from before it is left in this process.
+    forgotten: bool,
 }
 
 impl<'a, M: Marks> Unfinished<'a, M> {
     fn new(inner: &'a Inner<M>, change: Change) -> Self {
-        Self { inner, change: Some(change), settled: Some(false) }
+        Self { inner, change, settled: false, forgotten: false }
     }
 
-    fn ended(mut self, invalidated: &Result<()>) {
-        self.settled = match invalidated {
-            Ok(()) => Some(true),
-            Err(error) if error.kind() == ErrorKind::Unavailable => Some(false),
-            // It was refused, so nothing has changed.
-            Err(_) => None,
+    async fn ended(mut self, invalidated: Result<()>) -> Result<()> {
+        // What is refused will be refused again. Some of it may have been done.
+        self.settled = match &invalidated {
+            Err(error) => error.kind() != ErrorKind::Unavailable,
+            Ok(()) => true,
         };
+        self.inner.forget(&self.change);
+        // They have not heard of it unless it comes from them, and of own messages nobody hears.
+        let forgotten = self.inner.above.forget_own(&self.change).await;
+        self.forgotten = true;
+        invalidated.and(forgotten)
     }
 }
 
 impl<M: Marks> Drop for Unfinished<'_, M> {
     fn drop(&mut self) {
-        let Some(change) = self.change.take() else {
-            return;
-        };
-        self.inner.forget(&change);
-        if let Some(settled) = self.settled {
-            self.inner.announce(change, settled);
+        let change = std::mem::replace(&mut self.change, Change::Clear);
+        if !self.forgotten {
+            self.inner.forget(&change);
+            // A store in memory does it at once; any other one keeps its copy until it ends.
+            let _ = self.inner.above.forget_own(&change).now_or_never();
         }
+        self.inner.announce(change, self.settled);
     }
 }
 
