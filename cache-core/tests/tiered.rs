@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::task::Poll;
 use std::time::Duration;
 
-use cache_core::testing::{FailingStore, Operation, SlowStore};
+use cache_core::testing::{FailingStore, Operation, RecordingStore, SlowStore};
 use cache_core::{
     Broadcast, CacheStore, CacheStoreExt, Claim, ClaimOptions, Clock, Coherence, ErrorKind, Fill,
     Keeper, LocalBus, MemoryMarks, NearTier, ReadOptions, ReadThrough, SetOptions, Tiered, Version,
@@ -184,6 +184,60 @@ async fn who_has_read_the_new_value_does_not_find_an_older_copy_afterwards() {
     assert_eq!(late.await.expect("no panic"), Some(1), "it was read before the change");
     assert_eq!(value(&tiers, "key").await, Some(2));
     assert_ne!(value(tiers.near(), "key").await, Some(1));
+}
+
+/// As before, and the change is a removal.
+#[tokio::test]
+async fn who_has_found_nothing_does_not_find_an_older_copy_afterwards() {
+    let far = memory();
+    let slow = SlowStore::new(far.clone());
+    let tiers = Tiered::new(memory(), slow.clone());
+    let read = |many: bool| {
+        let tiers = tiers.clone();
+        tokio::spawn(async move {
+            if !many {
+                return value(&tiers, "key").await;
+            }
+            let found = tiers.get_many(&["key"]).await.remove(0).expect("an answer");
+            found.and_then(cache_core::Entry::into_value)
+        })
+    };
+    for (many, copied_first) in [(false, false), (false, true), (true, false), (true, true)] {
+        let operation = if many { Operation::GetMany } else { Operation::Get };
+        far.put("key", 1, MINUTE).await.expect("no failure");
+        let first = slow.hold_answer(Operation::Get);
+        let early = read(false);
+        first.arrived(1).await;
+        far.remove("key").await.expect("no failure");
+        let second = slow.hold_answer(operation);
+        let late = read(many);
+        second.arrived(1).await;
+        if copied_first {
+            first.open();
+            assert_eq!(early.await.expect("no panic"), Some(1), "it was read before the change");
+            assert_eq!(value(tiers.near(), "key").await, Some(1));
+            second.open();
+            assert_eq!(late.await.expect("no panic"), None);
+        } else {
+            second.open();
+            assert_eq!(late.await.expect("no panic"), None);
+            first.open();
+            assert_eq!(early.await.expect("no panic"), Some(1), "it was read before the change");
+        }
+        assert_eq!(value(tiers.near(), "key").await, None, "many: {many}, {copied_first}");
+        assert_eq!(value(&tiers, "key").await, None);
+    }
+}
+
+#[tokio::test]
+async fn who_alone_finds_nothing_asks_the_near_store_for_no_more() {
+    let near = RecordingStore::new(memory());
+    let tiers = Tiered::new(near.clone(), memory());
+    for _ in 0..3 {
+        assert_eq!(value(&tiers, "key").await, None);
+        let asked: Vec<_> = near.take().iter().map(|call| call.operation()).collect();
+        assert_eq!(asked, [Operation::Get, Operation::Claim, Operation::Release]);
+    }
 }
 
 /// Leaves it to the test whether the near tier is trusted.
