@@ -687,3 +687,26 @@ async fn the_sampler_does_not_take_what_has_ended_for_stale() {
     let seen = tiers.snapshot();
     assert_eq!((seen.sampled, seen.stale_rate()), (1, Some(0.0)));
 }
+
+#[test]
+fn the_sampler_goes_on_in_another_runtime_than_the_one_that_ended() {
+    let runtime =
+        || tokio::runtime::Builder::new_current_thread().enable_all().build().expect("one");
+    let tiers = Tiered::builder(memory(), memory()).sample_one_in(1).build().expect("valid");
+    let first = runtime();
+    first.block_on(tiers.put("key", 1, MINUTE)).expect("no failure");
+    let inside = first.enter();
+    assert!(tiers.get_now("key").is_ready());
+    drop(inside);
+    // What it was to run has not had a turn.
+    drop(first);
+    assert_eq!(tiers.snapshot().sampled, 0);
+    let sampled = async {
+        while tiers.snapshot().sampled == 0 {
+            assert!(tiers.get_now("key").is_ready());
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    let sampled = runtime().block_on(async { tokio::time::timeout(MINUTE / 6, sampled).await });
+    sampled.expect("it is compared");
+}

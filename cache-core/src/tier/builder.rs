@@ -77,7 +77,9 @@ impl<N: CacheStore, F: CacheStore<Value = N::Value>> TieredBuilder<N, F> {
     /// reads the key from the far store again, and compares the versions. There is one such task at a time, and hits
     /// meanwhile are not compared; nor are those outside a tokio runtime, those for which the far store fails or takes
     /// longer than 5 s, and those of a far store [without versions](crate::Capabilities::versioned). A far store that is made of
-    /// tiers may answer from their copies.
+    /// tiers may answer from their copies. Versions are all that is compared: with a [`Tagged`](crate::Tagged) store around
+    /// these tiers a copy counts as good whose tags have been invalidated, and what is old in copies of marks
+    /// ([`NearMarks`](crate::NearMarks)) is not measured.
     pub fn sample_one_in(mut self, hits: u32) -> Self {
         self.sample_one_in = hits;
         self
