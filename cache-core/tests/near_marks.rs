@@ -102,7 +102,7 @@ async fn fleet() -> Fleet {
     let marks = Elsewhere { marks, down: Arc::clone(&down), half: Arc::clone(&half) };
     let process = || {
         let broadcast =
-            || Broadcast::over(bus.clone()).heartbeat(BEAT).trust(50 * BEAT).max_pending(10);
+            || Broadcast::over(bus.clone()).heartbeat(BEAT).trust(MINUTE).max_pending(10);
         let far = far.clone().encoded(TaggedCodec::new(Plain));
         let tiers = Tiered::builder(Near::new(10_000), far).coherent_by(broadcast());
         let marks = NearMarks::new(marks.clone(), broadcast()).expect("valid options");
