@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::task::Poll;
 use std::time::Duration;
 
-use cache_core::testing::{FailingStore, Operation, RecordingStore, SlowStore};
+use cache_core::testing::{Call, FailingStore, Operation, RecordingStore, SlowStore};
 use cache_core::{
     Broadcast, CacheStore, CacheStoreExt, Claim, ClaimOptions, Clock, Coherence, ErrorKind, Fill,
     Keeper, LocalBus, MemoryMarks, NearTier, ReadOptions, ReadThrough, SetOptions, Tiered, Version,
@@ -232,7 +232,7 @@ async fn who_alone_finds_nothing_asks_the_near_store_for_no_more() {
     let tiers = Tiered::new(near.clone(), memory());
     for _ in 0..3 {
         assert_eq!(value(&tiers, "key").await, None);
-        let asked: Vec<_> = near.take().iter().map(|call| call.operation()).collect();
+        let asked: Vec<_> = near.take().iter().map(Call::operation).collect();
         assert_eq!(asked, [Operation::Get, Operation::Claim, Operation::Release]);
     }
 }

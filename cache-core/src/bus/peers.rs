@@ -52,7 +52,8 @@ impl Peers {
         Self { each: HashMap::new(), known: BTreeMap::new(), beat }
     }
 
-    /// Takes note of a message's number. It was published after `known`.
+    /// Takes note of a message's number. What its publisher sent before `known` has come before it, as far as [`Bus`](crate::Bus)
+    /// promises that.
     pub(super) fn heard(&mut self, message: &Message, now: Instant, known: Moment) -> Told {
         let Message { publisher, number, body } = message;
         if *body == Body::End {
