@@ -1,6 +1,7 @@
 //! Where lifetimes get the time from.
 
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::thread;
@@ -62,7 +63,11 @@ impl Time {
         // Nothing is locked while they ring: one of these may be the last handle to what it belongs to.
         drop(alarms);
         let now = Moment(self.coarse.load(Ordering::Relaxed));
-        ringing.iter().for_each(|alarm| alarm.tick(now));
+        for alarm in ringing {
+            // Values that it drops are the user's, and may panic. That is to stop neither the others nor the time.
+            let _ = catch_unwind(AssertUnwindSafe(|| alarm.tick(now)));
+            let _ = catch_unwind(AssertUnwindSafe(|| drop(alarm)));
+        }
     }
 }
 
@@ -235,6 +240,8 @@ pub(crate) fn duration(nanos: u64) -> Duration {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::mpsc;
+
     use super::*;
 
     #[test]
@@ -281,6 +288,65 @@ mod tests {
         while told(&ticking).last().is_none_or(|last| *last <= start) {
             thread::yield_now();
         }
+    }
+
+    #[test]
+    fn an_alarm_that_panics_stops_neither_the_time_nor_the_others() {
+        /// Panics when it is told, or when it is dropped, for which it may wait until it is told.
+        struct Panics {
+            told: bool,
+            last: Mutex<Option<mpsc::Receiver<()>>>,
+        }
+
+        impl Alarm for Panics {
+            fn tick(&self, _now: Moment) {
+                assert!(!self.told, "as the test wants it");
+                if let Some(last) = self.last.lock().expect("nobody panics here").take() {
+                    // Whoever else had a handle has none when this goes on.
+                    let _ = last.recv();
+                }
+            }
+        }
+
+        impl Drop for Panics {
+            fn drop(&mut self) {
+                assert!(self.told, "as the test wants it");
+            }
+        }
+
+        #[derive(Default)]
+        struct Counts(AtomicU64);
+
+        impl Alarm for Counts {
+            fn tick(&self, _now: Moment) {
+                self.0.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+
+        let clock = Clock::system();
+        let wake = |alarm: &Arc<dyn Alarm>| clock.wake(Arc::downgrade(alarm));
+        let tells: Arc<dyn Alarm> = Arc::new(Panics { told: true, last: Mutex::new(None) });
+        wake(&tells);
+        let (gone, last) = mpsc::channel();
+        let drops: Arc<dyn Alarm> = Arc::new(Panics { told: false, last: Mutex::new(Some(last)) });
+        wake(&drops);
+        let counts = Arc::new(Counts::default());
+        wake(&(Arc::clone(&counts) as _));
+        let weak = Arc::downgrade(&drops);
+        let until = |condition: &dyn Fn() -> bool| {
+            let late = Instant::now() + Duration::from_secs(30);
+            while !condition() {
+                assert!(Instant::now() < late, "the time stands still");
+                thread::yield_now();
+            }
+        };
+        // The thread of the clock has the other one, which is the last then.
+        until(&|| weak.strong_count() == 2);
+        drop(drops);
+        drop(gone);
+        until(&|| weak.strong_count() == 0);
+        let (start, told) = (clock.now(), counts.0.load(Ordering::Relaxed));
+        until(&|| clock.coarse() > start && counts.0.load(Ordering::Relaxed) > told);
     }
 
     #[test]

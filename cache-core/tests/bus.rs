@@ -1,18 +1,22 @@
 //! What becomes of near tiers when the bus that keeps them coherent fails.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
 use cache_core::testing::{FailingStore, Operation};
 use cache_core::{
     Broadcast, Bus, CacheStore, CacheStoreExt, Clock, Delivery, Error, ErrorKind, LocalBus,
-    LocalSubscription, ManualClock, Result, Resync, SetOptions, Subscription, Tiered,
+    LocalSubscription, ManualClock, MemoryMarks, Result, Resync, SetOptions, Subscription, Tiered,
 };
 use cache_memory::MemoryStore;
 
 const MINUTE: Duration = Duration::from_secs(60);
+
+/// The kinds of messages of a heartbeat, and of keys.
+const HEARTBEAT: u8 = 0;
+const KEYS: u8 = 1;
 
 type Tiers = Tiered<MemoryStore<u64>, FailingStore<MemoryStore<u64>>>;
 
@@ -29,6 +33,8 @@ struct Faults {
     mute: AtomicBool,
     /// What is sent is refused.
     down: AtomicBool,
+    /// So many changes are sent, if it is not zero, and then it is down.
+    last: AtomicUsize,
     /// So many of the messages that come are lost.
     lose: AtomicUsize,
     /// Nothing can be sent or listened to, for a reason.
@@ -40,6 +46,8 @@ struct Faults {
     /// Subscriptions end when this changes.
     cuts: tokio::sync::watch::Sender<usize>,
     sent: AtomicUsize,
+    /// The kinds of what was sent.
+    said: Mutex<Vec<u8>>,
 }
 
 struct FaultySubscription {
@@ -74,6 +82,11 @@ impl Bus for Faulty {
         }
         self.faults.permit("publishing")?;
         self.faults.sent.fetch_add(1, SeqCst);
+        self.faults.said.lock().expect("no panic").push(message[3]);
+        if message[3] != HEARTBEAT && self.faults.last.load(SeqCst) > 0 {
+            let left = self.faults.last.fetch_sub(1, SeqCst) - 1;
+            self.faults.down.store(left == 0, SeqCst);
+        }
         if self.faults.mute.load(SeqCst) {
             return Ok(());
         }
@@ -121,8 +134,11 @@ struct Fleet {
 
 const BEAT: Duration = Duration::from_millis(20);
 
+/// Trust goes by the system's clock, also while a test has its own time: so much of it that a busy machine does not matter.
+const PATIENT: Duration = Duration::from_secs(60);
+
 async fn fleet() -> Fleet {
-    fleet_with(|broadcast| broadcast.heartbeat(BEAT).trust(50 * BEAT)).await
+    fleet_with(|broadcast| broadcast.heartbeat(BEAT).trust(PATIENT)).await
 }
 
 async fn fleet_with(options: impl Fn(Broadcast<Faulty>) -> Broadcast<Faulty>) -> Fleet {
@@ -238,7 +254,7 @@ async fn a_lost_last_message_is_noticed_by_the_next_heartbeat() {
 
 #[tokio::test(start_paused = true)]
 async fn a_near_tier_that_hears_nothing_does_not_answer() {
-    let fleet = fleet_with(|broadcast| broadcast.heartbeat(BEAT)).await;
+    let fleet = fleet_with(|broadcast| broadcast.heartbeat(BEAT).trust(50 * BEAT)).await;
     fleet.share("key", 1).await;
     fleet.faults.deaf.store(true, SeqCst);
     fleet.there.put("key", 2, MINUTE).await.expect("no failure");
@@ -295,7 +311,7 @@ async fn what_could_not_be_published_is_published_later() {
 #[tokio::test(start_paused = true)]
 async fn more_changes_than_can_wait_empty_everybodys_near_tier() {
     let fleet =
-        fleet_with(|broadcast| broadcast.heartbeat(BEAT).trust(50 * BEAT).max_pending(10)).await;
+        fleet_with(|broadcast| broadcast.heartbeat(BEAT).trust(PATIENT).max_pending(10)).await;
     fleet.share("key", 1).await;
     fleet.theirs.down.store(true, SeqCst);
     fleet.there.put("key", 2, MINUTE).await.expect("no failure");
@@ -345,6 +361,24 @@ async fn a_process_that_ends_has_said_all() {
     eventually(|| fleet.here.snapshot().peers == 0).await;
     tokio::time::sleep(100 * BEAT).await;
     assert_eq!(fleet.here.snapshot().resyncs, before);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_process_of_which_only_the_end_is_heard_may_have_changed_something() {
+    let fleet = fleet().await;
+    fleet.share("key", 1).await;
+    let faulty = Faulty::new(&fleet.bus);
+    let faults = Arc::clone(&faulty.faults);
+    faults.mute.store(true, SeqCst);
+    let brief = Tiered::builder(MemoryStore::new(10), fleet.there.far().clone());
+    let brief = brief.coherent_by(Broadcast::over(faulty)).build().expect("valid options");
+    brief.put("key", 2, MINUTE).await.expect("no failure");
+    assert_eq!(brief.flush(MINUTE).await, 0);
+    faults.mute.store(false, SeqCst);
+    drop(brief);
+    fleet.settled().await;
+    assert_eq!(fleet.resyncs(Resync::Newcomer), 1);
+    assert_eq!(value(&fleet.here, "key").await, Some(2));
 }
 
 #[tokio::test(start_paused = true)]
@@ -596,6 +630,35 @@ async fn a_flush_waits_until_others_can_hear_of_all_that_was_changed_before() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_change_that_takes_several_messages_is_sent_when_all_of_them_are() {
+    let fleet = fleet().await;
+    let keys: Vec<String> = (0..1200).map(|key| format!("key {key}")).collect();
+    let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+    fleet.theirs.last.store(1, SeqCst);
+    fleet.there.remove_many(&keys).await.expect("no failure");
+    assert_eq!(fleet.there.flush(10 * BEAT).await, 700, "one message of three has been sent");
+
+    // A heartbeat is due by now, which says that nothing has been changed before it that has not been said.
+    fleet.theirs.said.lock().expect("no panic").clear();
+    fleet.theirs.down.store(false, SeqCst);
+    assert_eq!(fleet.there.flush(MINUTE).await, 0);
+    assert_eq!(fleet.theirs.said.lock().expect("no panic")[..2], [KEYS, KEYS]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_of_nothing_keeps_no_flush_waiting() {
+    let bus = LocalBus::new(64);
+    let far = MemoryStore::new(100).tagged(MemoryMarks::new(), |_: &str, _: Option<&u64>| ["tag"]);
+    let tiers = Tiered::builder(MemoryStore::new(100), far);
+    let tiers = tiers.coherent_by(Broadcast::over(bus)).build().expect("valid options");
+    tiers.remove_tagged(&[]).await.expect("no failure");
+    tiers.remove_many(&[]).await.expect("no failure");
+    let start = tokio::time::Instant::now();
+    assert_eq!(tiers.flush(MINUTE).await, 0);
+    assert_eq!((start.elapsed(), tiers.snapshot().published), (Duration::ZERO, 0));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_flush_waits_for_removals_that_have_failed_and_not_for_what_comes_later() {
     let fleet = fleet().await;
     fleet.share("key", 1).await;
@@ -795,7 +858,8 @@ async fn a_publisher_that_beats_more_slowly_than_is_trusted_is_told_of() {
 
 #[tokio::test(start_paused = true)]
 async fn why_a_bus_fails_is_told_until_it_does_not() {
-    let fleet = fleet().await;
+    // That nothing comes back shows after twice the trust.
+    let fleet = fleet_with(|broadcast| broadcast.heartbeat(BEAT).trust(50 * BEAT)).await;
     let kept_by = || fleet.there.snapshot().kept_by;
     assert_eq!(kept_by(), "a bus");
     fleet.theirs.refuses.store(true, SeqCst);

@@ -101,7 +101,7 @@ type Tiers = Tiered<MemoryStore<u64>, Cluster>;
 async fn two() -> (Cluster, Tiers, Tiers) {
     let (bus, far) = (LocalBus::new(1024), Cluster { store: memory(), faults: Arc::default() });
     let process = || {
-        let broadcast = Broadcast::over(bus.clone()).heartbeat(BEAT).trust(50 * BEAT);
+        let broadcast = Broadcast::over(bus.clone()).heartbeat(BEAT).trust(MINUTE);
         let tiers = Tiered::builder(memory(), far.clone()).coherent_by(broadcast.max_pending(10));
         tiers.build().expect("valid options")
     };

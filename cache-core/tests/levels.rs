@@ -237,6 +237,45 @@ async fn a_copy_of_an_entry_does_not_outlive_the_copies_of_its_marks() {
     far.invalidate_tags(&["tag"]).await.expect("no failure");
 }
 
+/// Who has a handle to the marks invalidates by it, without the store.
+#[tokio::test]
+async fn a_copy_of_an_entry_goes_with_its_tags_whoever_invalidates_them() {
+    use cache_core::Marks;
+    let (sender, near) = std::sync::mpsc::channel();
+    let marks = NearMarks::new(MemoryMarks::new(), ByHand(sender)).expect("valid options");
+    trust(&near.recv().expect("it is handed over"));
+    let far = MemoryStore::<Marked<u64>>::new(100)
+        .tagged(marks.clone(), |_: &str, _: Option<&u64>| ["tag"])
+        .namespaced("shop");
+    let middle = Tiered::new(memory(), far);
+    let outer = Tiered::new(memory(), middle.clone());
+    for all in [false, true] {
+        outer.put("key", 1, MINUTE).await.expect("no failure");
+        assert!(outer.get_now("key").is_ready() && middle.get_now("key").is_ready());
+        let invalidated =
+            if all { marks.invalidate_all().await } else { marks.invalidate(&["tag"]).await };
+        invalidated.expect("no failure");
+        assert!(outer.get_now("key").is_pending() && middle.get_now("key").is_pending());
+        assert_eq!(value(&outer, "key").await, None);
+    }
+    assert_eq!(middle.snapshot().dropped_by_others, 0);
+}
+
+#[test]
+fn tags_are_invalidated_at_all_levels_also_without_a_runtime() {
+    use cache_core::Marks;
+    use futures_util::FutureExt;
+    let (sender, near) = std::sync::mpsc::channel();
+    let marks = NearMarks::new(MemoryMarks::new(), ByHand(sender)).expect("valid options");
+    trust(&near.recv().expect("it is handed over"));
+    let far = MemoryStore::<Marked<u64>>::new(100)
+        .tagged(marks.clone(), |_: &str, _: Option<&u64>| ["tag"]);
+    let outer = Tiered::new(memory(), Tiered::new(memory(), far));
+    outer.put("key", 1, MINUTE).now_or_never().expect("at once").expect("no failure");
+    marks.invalidate(&["tag"]).now_or_never().expect("at once").expect("no failure");
+    assert!(outer.get_now("key").is_pending());
+}
+
 trait InvalidateOf {
     async fn invalidate_of(&self, tag: &str, all: bool);
 }
@@ -309,4 +348,51 @@ async fn wrong(store: &impl CacheStore<Value = u64>, keys: u64, right: u64) -> u
         wrong += usize::from(value(store, &key.to_string()).await != Some(right));
     }
     wrong
+}
+
+/// By key, a server tells of what has been read alone, so what is written below is unknown to it.
+#[tokio::test]
+async fn what_is_not_to_be_copied_below_is_not_copied_above() {
+    let (inner, near) = over(memory());
+    let middle = Tiered::new(memory(), inner.namespaced("shop"));
+    let (outer, above) = over(middle.clone());
+    let write = async |key: &str| {
+        outer.put(key, 1, MINUTE).await.expect("no failure");
+        (outer.get_now(key).is_ready(), middle.get_now(key).is_ready())
+    };
+    assert_eq!(write("before").await, (true, true));
+    near.copy_only_reads(true);
+    assert_eq!(write("key").await, (false, false));
+    assert_eq!(value(&outer, "key").await, Some(1));
+    assert!(outer.get_now("key").is_ready(), "what has been read is");
+    let late = Tiered::new(memory(), middle.clone());
+    late.put("late", 1, MINUTE).await.expect("no failure");
+    assert!(late.get_now("late").is_pending(), "also not by who comes later");
+
+    // What keeps the outer ones says the same, and takes it back.
+    above.copy_only_reads(true);
+    above.copy_only_reads(false);
+    assert_eq!(write("another").await, (false, false));
+    above.copy_only_reads(true);
+    near.copy_only_reads(false);
+    assert_eq!(write("third").await, (false, true));
+    above.copy_only_reads(false);
+    assert_eq!(write("fourth").await, (true, true));
+}
+
+/// Entries whose marks are copied, and are not to be copied before they have been read.
+#[tokio::test]
+async fn what_marks_are_not_to_copy_is_not_copied_above_either() {
+    let (sender, near) = std::sync::mpsc::channel();
+    let marks = NearMarks::new(MemoryMarks::new(), ByHand(sender)).expect("valid options");
+    let below = near.recv().expect("it is handed over");
+    trust(&below);
+    below.copy_only_reads(true);
+    let far =
+        MemoryStore::<Marked<u64>>::new(100).tagged(marks, |_: &str, _: Option<&u64>| ["tag"]);
+    let (outer, _) = over(far);
+    outer.put("key", 1, MINUTE).await.expect("no failure");
+    assert!(outer.get_now("key").is_pending());
+    assert_eq!(value(&outer, "key").await, Some(1));
+    assert!(outer.get_now("key").is_ready());
 }

@@ -23,6 +23,8 @@ const BEAT: Duration = Duration::from_millis(20);
 struct Elsewhere {
     marks: MemoryMarks,
     down: Arc<AtomicBool>,
+    /// The second half of what is to be invalidated is refused.
+    half: Arc<AtomicBool>,
 }
 
 impl Elsewhere {
@@ -54,6 +56,10 @@ impl Marks for Elsewhere {
 
     async fn invalidate(&self, tags: &[&str]) -> Result<()> {
         self.up()?;
+        if self.half.load(SeqCst) {
+            self.marks.invalidate(&tags[..tags.len() / 2]).await?;
+            return Err(Error::new(ErrorKind::Store));
+        }
         self.marks.invalidate(tags).await
     }
 
@@ -86,15 +92,17 @@ struct Fleet {
     here: Store,
     there: Store,
     down: Arc<AtomicBool>,
+    half: Arc<AtomicBool>,
 }
 
 async fn fleet() -> Fleet {
     let (bus, far) = (LocalBus::new(1024), MemoryStore::new(10_000));
-    let down = Arc::new(AtomicBool::new(false));
-    let marks = Elsewhere { marks: MemoryMarks::new(), down: Arc::clone(&down) };
+    let (down, half) = (Arc::<AtomicBool>::default(), Arc::<AtomicBool>::default());
+    let marks = MemoryMarks::new();
+    let marks = Elsewhere { marks, down: Arc::clone(&down), half: Arc::clone(&half) };
     let process = || {
         let broadcast =
-            || Broadcast::over(bus.clone()).heartbeat(BEAT).trust(50 * BEAT).max_pending(10);
+            || Broadcast::over(bus.clone()).heartbeat(BEAT).trust(MINUTE).max_pending(10);
         let far = far.clone().encoded(TaggedCodec::new(Plain));
         let tiers = Tiered::builder(Near::new(10_000), far).coherent_by(broadcast());
         let marks = NearMarks::new(marks.clone(), broadcast()).expect("valid options");
@@ -109,7 +117,7 @@ async fn fleet() -> Fleet {
         eventually(|| store.inner().snapshot().peers == 3 && store.marks().snapshot().peers == 3)
             .await;
     }
-    Fleet { here, there, down }
+    Fleet { here, there, down, half }
 }
 
 /// Waits for what happens sooner or later; time is paused, so it takes none.
@@ -243,7 +251,9 @@ impl Marks for Held {
     }
 
     async fn invalidate(&self, tags: &[&str]) -> Result<()> {
-        self.marks.invalidate(tags).await
+        let invalidated = self.marks.invalidate(tags).await;
+        self.pass().await;
+        invalidated
     }
 
     async fn invalidate_all(&self) -> Result<()> {
@@ -308,4 +318,36 @@ async fn a_flush_of_near_marks_waits_until_others_can_hear_of_every_tag() {
     assert_eq!(fleet.there.marks().flush(MINUTE).await, 0);
     eventually(|| !fleet.is_near("a") && !fleet.is_near("b")).await;
     assert!(fleet.gone("a").await && fleet.gone("b").await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_tags_that_were_refused_together_some_may_have_been_invalidated() {
+    let fleet = fleet().await;
+    fleet.share(&["a", "b"]).await;
+    fleet.half.store(true, SeqCst);
+    let failed = fleet.there.invalidate_tags(&["a", "b"]).await.expect_err("one is refused");
+    assert_eq!(failed.kind(), ErrorKind::Store);
+    eventually(|| !fleet.is_near("a")).await;
+    assert!(fleet.gone("a").await && !fleet.gone("b").await);
+    assert_eq!(fleet.there.marks().flush(MINUTE).await, 0, "it is not tried again");
+}
+
+#[tokio::test]
+async fn an_invalidation_that_is_dropped_on_its_way_leaves_no_copy_in_front_of_the_marks() {
+    let held = Held { marks: MemoryMarks::new(), hold: Arc::default(), arrived: Arc::default() };
+    let patient = Broadcast::over(LocalBus::new(64)).trust(60 * MINUTE);
+    let marks = NearMarks::new(held.clone(), patient).expect("valid options");
+    let far = Near::new(10).tagged(marks.clone(), |_: &str, _: Option<&u64>| ["tag"]);
+    let outer = Tiered::new(MemoryStore::new(10), far);
+    outer.trusted().await;
+    outer.put("key", 1, MINUTE).await.expect("no failure");
+    assert!(outer.get_now("key").is_ready());
+    held.hold.send_replace(true);
+    let invalidation = tokio::spawn(async move { marks.invalidate(&["tag"]).await });
+    held.arrived.notified().await;
+    invalidation.abort();
+    assert!(invalidation.await.is_err());
+    held.hold.send_replace(false);
+    assert!(outer.get_now("key").is_pending());
+    assert_eq!(outer.value("key").await.expect("an answer"), None);
 }

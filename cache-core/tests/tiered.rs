@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::task::Poll;
 use std::time::Duration;
 
-use cache_core::testing::{FailingStore, Operation, SlowStore};
+use cache_core::testing::{Call, FailingStore, Operation, RecordingStore, SlowStore};
 use cache_core::{
     Broadcast, CacheStore, CacheStoreExt, Claim, ClaimOptions, Clock, Coherence, ErrorKind, Fill,
     Keeper, LocalBus, MemoryMarks, NearTier, ReadOptions, ReadThrough, SetOptions, Tiered, Version,
@@ -68,11 +68,8 @@ async fn held_reply(by: By, by_another_process: bool, rounds: usize) {
     let far = memory();
     let bus = LocalBus::new(1024);
     let slow = SlowStore::new(far.clone());
-    // So patient that a busy machine does not matter.
-    let patient = || {
-        let second = Duration::from_secs(1);
-        Broadcast::over(bus.clone()).heartbeat(second / 2).trust(60 * second)
-    };
+    // Somebody is silent after four of these by the time that stands still in here, and trust ends by the system's.
+    let patient = || Broadcast::over(bus.clone()).heartbeat(MINUTE).trust(60 * MINUTE);
     let here = Tiered::builder(memory(), slow.clone()).coherent_by(patient());
     let there = Tiered::builder(memory(), far.clone()).coherent_by(patient());
     let (here, there) = (here.build().expect("valid"), there.build().expect("valid"));
@@ -109,14 +106,14 @@ async fn held_reply(by: By, by_another_process: bool, rounds: usize) {
     assert_eq!(here.snapshot().resyncs, resyncs, "nothing else has emptied it");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn an_answer_that_an_own_change_overtakes_is_not_copied() {
     for by in ALL {
         held_reply(by, false, 1000).await;
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn an_answer_that_anothers_change_overtakes_is_not_copied() {
     for by in ALL {
         held_reply(by, true, 1000).await;
@@ -184,6 +181,60 @@ async fn who_has_read_the_new_value_does_not_find_an_older_copy_afterwards() {
     assert_eq!(late.await.expect("no panic"), Some(1), "it was read before the change");
     assert_eq!(value(&tiers, "key").await, Some(2));
     assert_ne!(value(tiers.near(), "key").await, Some(1));
+}
+
+/// As before, and the change is a removal.
+#[tokio::test]
+async fn who_has_found_nothing_does_not_find_an_older_copy_afterwards() {
+    let far = memory();
+    let slow = SlowStore::new(far.clone());
+    let tiers = Tiered::new(memory(), slow.clone());
+    let read = |many: bool| {
+        let tiers = tiers.clone();
+        tokio::spawn(async move {
+            if !many {
+                return value(&tiers, "key").await;
+            }
+            let found = tiers.get_many(&["key"]).await.remove(0).expect("an answer");
+            found.and_then(cache_core::Entry::into_value)
+        })
+    };
+    for (many, copied_first) in [(false, false), (false, true), (true, false), (true, true)] {
+        let operation = if many { Operation::GetMany } else { Operation::Get };
+        far.put("key", 1, MINUTE).await.expect("no failure");
+        let first = slow.hold_answer(Operation::Get);
+        let early = read(false);
+        first.arrived(1).await;
+        far.remove("key").await.expect("no failure");
+        let second = slow.hold_answer(operation);
+        let late = read(many);
+        second.arrived(1).await;
+        if copied_first {
+            first.open();
+            assert_eq!(early.await.expect("no panic"), Some(1), "it was read before the change");
+            assert_eq!(value(tiers.near(), "key").await, Some(1));
+            second.open();
+            assert_eq!(late.await.expect("no panic"), None);
+        } else {
+            second.open();
+            assert_eq!(late.await.expect("no panic"), None);
+            first.open();
+            assert_eq!(early.await.expect("no panic"), Some(1), "it was read before the change");
+        }
+        assert_eq!(value(tiers.near(), "key").await, None, "many: {many}, {copied_first}");
+        assert_eq!(value(&tiers, "key").await, None);
+    }
+}
+
+#[tokio::test]
+async fn who_alone_finds_nothing_asks_the_near_store_for_no_more() {
+    let near = RecordingStore::new(memory());
+    let tiers = Tiered::new(near.clone(), memory());
+    for _ in 0..3 {
+        assert_eq!(value(&tiers, "key").await, None);
+        let asked: Vec<_> = near.take().iter().map(Call::operation).collect();
+        assert_eq!(asked, [Operation::Get, Operation::Claim, Operation::Release]);
+    }
 }
 
 /// Leaves it to the test whether the near tier is trusted.
@@ -523,7 +574,10 @@ async fn what_is_removed_by_tag_behind_the_tiers_leaves_no_near_copy_anywhere() 
     let (far, bus) = (Arc::new(tagged), LocalBus::new(64));
     let process = || {
         let tiers = Tiered::builder(memory(), Arc::clone(&far));
-        tiers.coherent_by(Broadcast::over(bus.clone())).build().expect("valid options")
+        tiers
+            .coherent_by(Broadcast::over(bus.clone()).trust(MINUTE))
+            .build()
+            .expect("valid options")
     };
     let (here, there) = (process(), process());
     here.trusted().await;
@@ -632,4 +686,27 @@ async fn the_sampler_does_not_take_what_has_ended_for_stale() {
     }
     let seen = tiers.snapshot();
     assert_eq!((seen.sampled, seen.stale_rate()), (1, Some(0.0)));
+}
+
+#[test]
+fn the_sampler_goes_on_in_another_runtime_than_the_one_that_ended() {
+    let runtime =
+        || tokio::runtime::Builder::new_current_thread().enable_all().build().expect("one");
+    let tiers = Tiered::builder(memory(), memory()).sample_one_in(1).build().expect("valid");
+    let first = runtime();
+    first.block_on(tiers.put("key", 1, MINUTE)).expect("no failure");
+    let inside = first.enter();
+    assert!(tiers.get_now("key").is_ready());
+    drop(inside);
+    // What it was to run has not had a turn.
+    drop(first);
+    assert_eq!(tiers.snapshot().sampled, 0);
+    let sampled = async {
+        while tiers.snapshot().sampled == 0 {
+            assert!(tiers.get_now("key").is_ready());
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    let sampled = runtime().block_on(async { tokio::time::timeout(MINUTE / 6, sampled).await });
+    sampled.expect("it is compared");
 }

@@ -40,7 +40,7 @@ use crate::{Announce, Change, Coherence, Error, ErrorKind, Keeper, NearTier, Res
 ///
 /// So a near hit is behind what others have published by at most the time that a message takes, and by the listener's `trust` if
 /// messages do not arrive, whatever becomes of the publisher: the near tier is used for `trust` after what was heard
-/// last, from each publisher that is known. Three things it can't do. Who changes the far store without these tiers is not heard
+/// last, from each publisher that is known. (What a bus has to promise for that is in [`Bus`].) Three things it can't do. Who changes the far store without these tiers is not heard
 /// of; the server's own tracking hears of them, and `near_ttl` bounds it. A publisher that reaches the far store
 /// but not the bus is heard of when it reaches the bus again: others stop using their near tiers, empty them once it has been silent
 /// for four heartbeats, and after that `near_ttl` is the bound. And a publisher whose [`heartbeat`](Self::heartbeat) is longer than a

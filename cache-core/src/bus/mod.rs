@@ -30,6 +30,11 @@ use crate::Result;
 /// What one publisher sends arrives in its order. Messages may be lost, and nobody has to be told: whoever
 /// listens finds out by their numbers. They may come twice.
 ///
+/// What others send does not arrive later than what the listener sends itself: who hears its own message takes it that what others
+/// sent before it has been heard, or is missing. That is so on a bus that has one order for all messages. Where what one of the
+/// publishers sends takes longer by some time than the listener's own, at times or always, a near hit is behind by up to
+/// [`trust`](Broadcast::trust) and that time.
+///
 /// Whoever may publish on it is trusted: bytes that are no message change nothing, but a forged one can empty near tiers, keep them
 /// from being used, or hide that others are missing.
 ///

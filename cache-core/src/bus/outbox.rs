@@ -35,7 +35,7 @@ struct Waiting {
 #[derive(Debug)]
 pub(super) struct Outgoing {
     pub(super) change: Change,
-    /// The last of all that came that is in it.
+    /// The last of all that came of which nothing is left behind it.
     pub(super) last: u64,
     bytes: usize,
 }
@@ -46,6 +46,10 @@ impl Outbox {
     }
 
     pub(super) fn push(&self, change: Change) {
+        if change.count() == 0 {
+            // No message would ever say that it has come.
+            return;
+        }
         let mut waiting = self.lock();
         waiting.count += change.count();
         waiting.come += 1;
@@ -108,10 +112,13 @@ impl Waiting {
             {
                 names.push(name);
                 last.bytes += bytes;
-                last.last = self.come;
             } else {
-                self.changes.push_back(Outgoing { change: one, last: self.come, bytes });
+                self.changes.push_back(Outgoing { change: one, last: self.come - 1, bytes });
             }
+        }
+        // They may take several messages, and have not been sent before the last of these.
+        if let Some(last) = self.changes.back_mut() {
+            last.last = self.come;
         }
     }
 }
@@ -142,6 +149,26 @@ mod tests {
         ];
         assert_eq!(all(&outbox), expected);
         assert_eq!(outbox.state(), (0, 0));
+    }
+
+    #[test]
+    fn of_a_change_that_takes_several_messages_only_the_last_one_is_its_end() {
+        let outbox = Outbox::new(10_000);
+        outbox.push(Change::key("before"));
+        let keys: Vec<_> = (0..1200).map(|n| format!("key {n}")).collect();
+        outbox.push(Change::keys(keys.iter().map(String::as_str)));
+        outbox.push(Change::key("after"));
+        let ends: Vec<_> = std::iter::from_fn(|| outbox.pop()).map(|next| next.last).collect();
+        // The first has the end of the first, and the third that of both others.
+        assert_eq!((ends, outbox.come()), (vec![1, 1, 3], 3));
+    }
+
+    #[test]
+    fn a_change_of_nothing_is_none() {
+        let outbox = Outbox::new(10);
+        outbox.push(Change::tags([]));
+        outbox.push(Change::keys([]));
+        assert_eq!((outbox.come(), all(&outbox)), (0, Vec::new()));
     }
 
     #[test]

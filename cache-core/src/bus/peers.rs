@@ -52,15 +52,20 @@ impl Peers {
         Self { each: HashMap::new(), known: BTreeMap::new(), beat }
     }
 
-    /// Takes note of a message's number. It was published after `known`.
+    /// Takes note of a message's number. What its publisher sent before `known` has come before it, as far as [`Bus`](crate::Bus)
+    /// promises that.
     pub(super) fn heard(&mut self, message: &Message, now: Instant, known: Moment) -> Told {
         let Message { publisher, number, body } = message;
         if *body == Body::End {
-            let ended = self.each.remove(publisher);
-            return ended.map_or(Told::Complete, |peer| {
-                leave(&mut self.known, peer.known);
-                peer.missing(*number)
-            });
+            return match self.each.remove(publisher) {
+                Some(peer) => {
+                    leave(&mut self.known, peer.known);
+                    peer.missing(*number)
+                }
+                None if *number == 0 => Told::Complete,
+                // There will be no heartbeat, and no silence, to tell that its changes were not heard.
+                None => Told::Missing(Resync::Newcomer, 0),
+            };
         }
         // A change has the number itself; a heartbeat says that all up to there have been sent.
         let before =
@@ -202,6 +207,13 @@ mod tests {
         let end = |number| Message { publisher: 1, number, body: Body::End };
         assert_eq!(told(&[beat(3), end(3)]), [NEW, COMPLETE]);
         assert_eq!(told(&[beat(3), end(4)]), [NEW, hole(1)]);
+    }
+
+    #[test]
+    fn a_publisher_that_is_first_heard_at_its_end_has_been_missed() {
+        let end = |number| Message { publisher: 1, number, body: Body::End };
+        assert_eq!(told(&[end(0)]), [COMPLETE]);
+        assert_eq!(told(&[end(1)]), [NEW]);
     }
 
     #[test]

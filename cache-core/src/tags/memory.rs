@@ -9,6 +9,7 @@ use smol_str::SmolStr;
 
 use super::marked::Cell;
 use super::{Marks, Revision, Stamp};
+use crate::unique::unique;
 use crate::{NearTier, Result};
 
 /// So many marks that no entry refers to are kept, those that were changed last: by them it is known
@@ -20,6 +21,10 @@ const KEPT: usize = 1024;
 /// A hit compares one number per tag, without a look-up. A mark lives as long as an entry in memory
 /// refers to it. Of the others the 1024 that were changed last are kept; a store of *bytes* whose entries have more tags
 /// than that forgets some of them early.
+///
+/// They belong to the stores of this process, and end with it: entries that others have stamped, or that were stamped before a
+/// restart, are not valid by these, and others do not hear of what is invalidated by these. What processes share needs marks that
+/// they share, on a server.
 ///
 /// ```
 /// use cache_core::{CacheStoreExt, MemoryMarks, TagStore};
@@ -55,7 +60,11 @@ impl MemoryMarks {
     /// No marks yet.
     #[must_use]
     pub fn new() -> Self {
-        let table = Table { marks: HashMap::new(), epoch: 1, forgotten: 1, sweep_at: 2 * KEPT };
+        // Far from where those from before a restart began, and those of others, so that no entry they have stamped has a
+        // generation of these. It leaves room for more invalidations than there will be.
+        let first = (unique() >> 2) + 1;
+        let table =
+            Table { marks: HashMap::new(), epoch: first, forgotten: first, sweep_at: 2 * KEPT };
         Self(Arc::new(Shared { revision: Revision::new(), table: Mutex::new(table) }))
     }
 

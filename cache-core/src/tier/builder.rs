@@ -1,5 +1,4 @@
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
@@ -9,6 +8,7 @@ use futures_util::future::BoxFuture;
 use super::above::Above;
 use super::coherence::Side;
 use super::gate::Gate;
+use super::only_reads::OnlyReads;
 use super::sample::Sampler;
 use super::tickets::Tickets;
 use super::writes::remove_from;
@@ -77,7 +77,9 @@ impl<N: CacheStore, F: CacheStore<Value = N::Value>> TieredBuilder<N, F> {
     /// reads the key from the far store again, and compares the versions. There is one such task at a time, and hits
     /// meanwhile are not compared; nor are those outside a tokio runtime, those for which the far store fails or takes
     /// longer than 5 s, and those of a far store [without versions](crate::Capabilities::versioned). A far store that is made of
-    /// tiers may answer from their copies.
+    /// tiers may answer from their copies. Versions are all that is compared: with a [`Tagged`](crate::Tagged) store around
+    /// these tiers a copy counts as good whose tags have been invalidated, and what is old in copies of marks
+    /// ([`NearMarks`](crate::NearMarks)) is not measured.
     pub fn sample_one_in(mut self, hits: u32) -> Self {
         self.sample_one_in = hits;
         self
@@ -114,7 +116,7 @@ impl<N: CacheStore, F: CacheStore<Value = N::Value>> TieredBuilder<N, F> {
         let inner = Arc::new(Inner {
             versioned: self.far.capabilities().versioned,
             copies: self.near.capabilities().fenced,
-            only_reads: AtomicBool::new(false),
+            only_reads: OnlyReads::default(),
             near: self.near,
             far: self.far,
             near_ttl,
@@ -190,7 +192,13 @@ impl<N: CacheStore, F: CacheStore<Value = N::Value>> Side for Inner<N, F> {
     }
 
     fn copy_only_reads(&self, only: bool) {
-        self.only_reads.store(only, Relaxed);
+        self.only_reads.set(only);
+        self.above.tell_reads(&self.only_reads);
+    }
+
+    fn reads_below(&self, only: bool) {
+        self.only_reads.below(only);
+        self.above.tell_reads(&self.only_reads);
     }
 
     fn clears_far(&self) -> bool {

@@ -10,6 +10,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use smol_str::SmolStr;
+use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
@@ -184,6 +185,8 @@ pub(crate) trait Side: Alarm {
     fn remove_far<'a>(&'a self, change: &'a Change) -> BoxFuture<'a, Result<()>>;
     fn mark_far<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<()>>;
     fn copy_only_reads(&self, only: bool);
+    /// A store below that keeps copies itself copies what is read alone, or does not any more.
+    fn reads_below(&self, only: bool);
     /// Whether [`Change::Clear`] can be removed from the far store.
     fn clears_far(&self) -> bool;
     fn open_until(&self, until: Moment);
@@ -319,7 +322,7 @@ impl NearTier {
     }
 
     /// Has only what is read from the far store copied, and nothing that is written to it: for whoever hears of
-    /// changes of what was read alone. Not so at first.
+    /// changes of what was read alone. Not so at first. What is in front of these tiers does as they do.
     pub fn copy_only_reads(&self, only: bool) {
         if let Some(side) = self.side.upgrade() {
             side.copy_only_reads(only);
@@ -360,12 +363,15 @@ impl NearTier {
     }
 }
 
-/// The store's answer, if it comes in time.
+/// The store's answer, if it comes in time. Without a runtime there is no timer.
 async fn bounded(answer: impl Future<Output = Result<()>>) -> Result<()> {
     within(LIMIT, answer).await
 }
 
 async fn within(limit: Duration, answer: impl Future<Output = Result<()>>) -> Result<()> {
+    if Handle::try_current().is_err() {
+        return answer.await;
+    }
     let late = |late| Err(Error::with_cause(ErrorKind::Unavailable, late));
     timeout(limit, answer).await.unwrap_or_else(late)
 }

@@ -9,13 +9,13 @@ mod builder;
 mod coherence;
 mod gate;
 mod near;
+mod only_reads;
 mod sample;
 mod stats;
 mod tickets;
 mod writes;
 
 use std::fmt;
-use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 use std::task::Poll;
 use std::time::Duration;
@@ -25,6 +25,7 @@ pub use builder::TieredBuilder;
 pub(crate) use coherence::Side;
 pub use coherence::{Announce, Change, Coherence, Keeper, NearTier};
 pub(crate) use gate::Gate;
+pub(crate) use only_reads::OnlyReads;
 pub(crate) use stats::Counters;
 pub use stats::{Resync, TierSnapshot};
 
@@ -125,7 +126,7 @@ pub(crate) struct Inner<N, F> {
     /// Whether copies can be made at all.
     copies: bool,
     /// Whether they are made of what is read alone, and not of what is written.
-    only_reads: AtomicBool,
+    only_reads: OnlyReads,
     gate: Gate,
     tickets: Tickets,
     counters: Counters,
@@ -344,7 +345,7 @@ impl<N: CacheStore, F: CacheStore<Value = N::Value>> CacheStore for Tiered<N, F>
     }
 
     fn attach_near(&self, near: NearTier) {
-        self.0.above.attach(near, &self.0.gate);
+        self.0.above.attach(near, &self.0.gate, &self.0.only_reads);
     }
 }
 

@@ -1,7 +1,6 @@
 //! Reads, and the near copies of what they find.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 
 use futures_util::FutureExt;
 
@@ -37,8 +36,9 @@ impl<N: CacheStore, F: CacheStore<Value = N::Value>> Inner<N, F> {
         Counters::add(&self.counters.far_reads, 1);
         let began = self.gate.now();
         let found = self.far.get(key).await?;
-        if let Some(entry) = &found {
-            self.copy(fence, key, entry, began).await;
+        match &found {
+            Some(entry) => self.copy(fence, key, entry, began).await,
+            None => self.copy_nothing(fence, key).await,
         }
         Ok(found)
     }
@@ -68,8 +68,10 @@ impl<N: CacheStore, F: CacheStore<Value = N::Value>> Inner<N, F> {
         let found = self.far.get_many(&missing).await;
         for (((place, fence), key), found) in places.into_iter().zip(fences).zip(missing).zip(found)
         {
-            if let Ok(Some(entry)) = &found {
-                self.copy(fence, key, entry, began).await;
+            match &found {
+                Ok(Some(entry)) => self.copy(fence, key, entry, began).await,
+                Ok(None) => self.copy_nothing(fence, key).await,
+                Err(_) => drop(fence),
             }
             answers[place] = found;
         }
@@ -136,7 +138,7 @@ impl<N: CacheStore, F: CacheStore<Value = N::Value>> Inner<N, F> {
 
     /// A ticket to replace whatever is near, nobody else's.
     pub(super) async fn fence_over(&self, key: &str) -> Fence<'_, N> {
-        if !self.copies || self.only_reads.load(Relaxed) || !self.gate.is_open() {
+        if !self.copies || self.only_reads.is_set() || !self.gate.is_open() {
             return Fence::None;
         }
         let mut options = ClaimOptions::new(FENCE);
@@ -190,6 +192,17 @@ impl<N: CacheStore, F: CacheStore<Value = N::Value>> Inner<N, F> {
         self.keep_nothing_older(key, version).await;
     }
 
+    /// The far store has no entry.
+    async fn copy_nothing(&self, fence: Fence<'_, N>, key: &str) {
+        // Who has had the ticket for himself knows that nobody has made a copy by it, or will.
+        if let Fence::Held(mut held) = fence
+            && held.leave()
+        {
+            return;
+        }
+        self.keep_nothing_older(key, Version::UNKNOWN).await;
+    }
+
     /// Whoever has been answered by the far store is not to find an older copy afterwards. Which one is older
     /// nobody can tell, so any other one goes, and the ticket of whoever is about to make one.
     async fn keep_nothing_older(&self, key: &str, version: Version) {
@@ -227,11 +240,20 @@ impl<N: CacheStore, F: CacheStore<Value = N::Value>> Inner<N, F> {
     }
 }
 
+impl<N: CacheStore> Held<'_, N> {
+    /// Leaves, and says whether the ticket was nobody else's and has not been used.
+    fn leave(&mut self) -> bool {
+        let Some(lease) = self.ticket.leave() else {
+            return false;
+        };
+        // A store in memory does it at once. With another one the lease ends by itself.
+        let _ = self.near.release(lease).now_or_never();
+        true
+    }
+}
+
 impl<N: CacheStore> Drop for Held<'_, N> {
     fn drop(&mut self) {
-        if let Some(lease) = self.ticket.leave() {
-            // A store in memory does it at once. With another one the lease ends by itself.
-            let _ = self.near.release(lease).now_or_never();
-        }
+        self.leave();
     }
 }

@@ -45,15 +45,16 @@ impl Sampler {
         if !chosen || self.busy.swap(true, Relaxed) {
             return;
         }
+        // Made here, as a task may end before it has begun.
+        let sampling = Free(Arc::clone(tiers));
         let Ok(runtime) = Handle::try_current() else {
-            self.busy.store(false, Relaxed);
             return;
         };
-        let (tiers, key) = (Arc::clone(tiers), SmolStr::new(key));
+        let key = SmolStr::new(key);
         // What is left of a copy may have been told by the coarse time.
         let ends = tiers.gate.clock().coarse().plus(copy.usable_for());
         runtime.spawn(async move {
-            let _free = Free(&tiers.sampler.busy);
+            let Free(tiers) = &sampling;
             let Ok(Ok(found)) = timeout(LIMIT, tiers.far.get(&key)).await else {
                 return;
             };
@@ -70,10 +71,11 @@ impl Sampler {
     }
 }
 
-struct Free<'a>(&'a AtomicBool);
+/// Has the next sample taken, when it is dropped.
+struct Free<N, F>(Arc<Inner<N, F>>);
 
-impl Drop for Free<'_> {
+impl<N, F> Drop for Free<N, F> {
     fn drop(&mut self) {
-        self.0.store(false, Relaxed);
+        self.0.sampler.busy.store(false, Relaxed);
     }
 }

@@ -85,7 +85,7 @@ pub struct TierSnapshot {
     pub copies: u64,
     /// Near copies that were not made, because something had touched the key meanwhile.
     pub refused_copies: u64,
-    /// Near copies that were dropped because a later read of the far store brought another value.
+    /// Near copies that were dropped because a later read of the far store brought another value, or none.
     pub dropped_copies: u64,
     /// Keys, prefixes and tags that were dropped from the near tier for others' changes.
     pub dropped_by_others: u64,

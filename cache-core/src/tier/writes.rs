@@ -118,6 +118,9 @@ impl<N: CacheStore, F: CacheStore<Value = N::Value>> Inner<N, F> {
         if let Some(refused) = refused {
             return Err(Error::with_cause(ErrorKind::Unsupported, refused));
         }
+        if change.count() == 0 {
+            return remove_from(&self.far, change).await;
+        }
         let unfinished = Unfinished::new(self, change.clone());
         let removed = remove_from(&self.far, change).await;
         let forgotten = self.forget_near(change).await;

@@ -1,7 +1,6 @@
 mod copies;
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock, Weak};
 use std::task::Poll;
 use std::time::Duration;
@@ -13,7 +12,7 @@ use smol_str::SmolStr;
 use self::copies::{Copies, Ticket};
 use super::{Marks, Revision, Stamp};
 use crate::clock::Alarm;
-use crate::tier::{Above, Counters, Gate, Side};
+use crate::tier::{Above, Counters, Gate, OnlyReads, Side};
 use crate::{Change, Clock, Coherence, ErrorKind, Keeper, Moment, NearTier, Result, TierSnapshot};
 
 /// Copies, in this process, of marks that are kept elsewhere, so that a hit in a near tier asks nobody.
@@ -58,7 +57,7 @@ struct Inner<M> {
     counters: Counters,
     keeper: OnceLock<Keeper>,
     /// Whether copies are made of what is asked for alone, and not of what is stamped.
-    only_reads: AtomicBool,
+    only_reads: OnlyReads,
     /// Near tiers of entries that these marks vouch for.
     above: Above,
 }
@@ -80,7 +79,7 @@ impl<M: Marks> NearMarks<M> {
             copies: Copies::default(),
             counters: Counters::default(),
             keeper: OnceLock::new(),
-            only_reads: AtomicBool::new(false),
+            only_reads: OnlyReads::default(),
             above: Above::default(),
         });
         inner.close();
@@ -210,7 +209,7 @@ impl<M: Marks> Marks for NearMarks<M> {
         since: Option<u64>,
         life: Duration,
     ) -> Result<Option<Vec<Stamp>>> {
-        let ticket = if self.0.only_reads.load(Relaxed) { None } else { self.0.ticket(tags) };
+        let ticket = if self.0.only_reads.is_set() { None } else { self.0.ticket(tags) };
         let stamps = self.0.far.stamp(tags, since, life).await?;
         let Some(stamps) = stamps else {
             return Ok(None);
@@ -258,55 +257,56 @@ impl<M: Marks> Marks for NearMarks<M> {
             return Ok(());
         }
         let unfinished = Unfinished::new(&self.0, Change::tags(tags.iter().copied()));
-        let invalidated = self.0.far.invalidate(tags).await;
-        unfinished.ended(&invalidated);
-        invalidated
+        unfinished.ended(self.0.far.invalidate(tags).await).await
     }
 
     async fn invalidate_all(&self) -> Result<()> {
         let unfinished = Unfinished::new(&self.0, Change::Clear);
-        let invalidated = self.0.far.invalidate_all().await;
-        unfinished.ended(&invalidated);
-        invalidated
+        unfinished.ended(self.0.far.invalidate_all().await).await
     }
 
     fn attach_near(&self, near: NearTier) {
-        self.0.above.attach(near, &self.0.gate);
+        self.0.above.attach(near, &self.0.gate, &self.0.only_reads);
     }
 }
 
 /// An invalidation on its way. If it is dropped, nobody knows whether it has been made.
 struct Unfinished<'a, M: Marks> {
     inner: &'a Inner<M>,
-    change: Option<Change>,
-    /// Whether it was made; `None` if it was not.
-    settled: Option<bool>,
+    change: Change,
+    settled: bool,
+    /// Whether no copy from before it is left in this process.
+    forgotten: bool,
 }
 
 impl<'a, M: Marks> Unfinished<'a, M> {
     fn new(inner: &'a Inner<M>, change: Change) -> Self {
-        Self { inner, change: Some(change), settled: Some(false) }
+        Self { inner, change, settled: false, forgotten: false }
     }
 
-    fn ended(mut self, invalidated: &Result<()>) {
-        self.settled = match invalidated {
-            Ok(()) => Some(true),
-            Err(error) if error.kind() == ErrorKind::Unavailable => Some(false),
-            // It was refused, so nothing has changed.
-            Err(_) => None,
+    async fn ended(mut self, invalidated: Result<()>) -> Result<()> {
+        // What is refused will be refused again. Some of it may have been done.
+        self.settled = match &invalidated {
+            Err(error) => error.kind() != ErrorKind::Unavailable,
+            Ok(()) => true,
         };
+        self.inner.forget(&self.change);
+        // They have not heard of it unless it comes from them, and of own messages nobody hears.
+        let forgotten = self.inner.above.forget_own(&self.change).await;
+        self.forgotten = true;
+        invalidated.and(forgotten)
     }
 }
 
 impl<M: Marks> Drop for Unfinished<'_, M> {
     fn drop(&mut self) {
-        let Some(change) = self.change.take() else {
-            return;
-        };
-        self.inner.forget(&change);
-        if let Some(settled) = self.settled {
-            self.inner.announce(change, settled);
+        let change = std::mem::replace(&mut self.change, Change::Clear);
+        if !self.forgotten {
+            self.inner.forget(&change);
+            // A store in memory does it at once; any other one keeps its copy until it ends.
+            let _ = self.inner.above.forget_own(&change).now_or_never();
         }
+        self.inner.announce(change, self.settled);
     }
 }
 
@@ -356,7 +356,13 @@ impl<M: Marks> Side for Inner<M> {
     }
 
     fn copy_only_reads(&self, only: bool) {
-        self.only_reads.store(only, Relaxed);
+        self.only_reads.set(only);
+        self.above.tell_reads(&self.only_reads);
+    }
+
+    fn reads_below(&self, only: bool) {
+        self.only_reads.below(only);
+        self.above.tell_reads(&self.only_reads);
     }
 
     fn clears_far(&self) -> bool {
