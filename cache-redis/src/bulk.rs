@@ -87,6 +87,8 @@ impl Inner {
                 write.options = options;
             }
         }
+        let keys = full.iter();
+        let owed = self.owing(|inner| keys.for_each(|key| inner.keep(Pending::Remove(key.into()))));
         let written = if self.settings.bare {
             let written = |route: &Route<'_>, answer, _| route.accepted(answer).map(drop);
             self.spread(&full, &Batch::BareSet(&writes), written).await
@@ -94,12 +96,14 @@ impl Inner {
             let written = |route: &Route<'_>, answer, _| route.accepted(answer).and_then(in_time);
             self.spread(&full, &Batch::Set(&writes), written).await
         };
+        owed.ended();
         for ((write, full), written) in writes.iter().zip(full.iter()).zip(written) {
             if written.is_ok() {
                 self.spare_made(write.removal, &write.options);
             }
             // It may have been written: nobody is to find it, nor what it was to replace.
-            results[write.place] = self.keep_if_unsent(written, || Pending::Remove(full.into()));
+            let owed = self.owing_one(|| Pending::Remove(full.into()));
+            results[write.place] = owed.settle(written);
         }
         results
     }
@@ -111,11 +115,15 @@ impl Inner {
     /// Removes keys as the server knows them.
     pub(crate) async fn remove_full(&self, full: &Keys) -> Result<()> {
         full.iter().for_each(|key| self.backlog.spare_none(key));
+        let keys = full.iter();
+        let owed = self.owing(|inner| keys.for_each(|key| inner.keep(Pending::Remove(key.into()))));
         let removed = |route: &Route<'_>, answer, _| route.accepted(answer).map(drop);
         let removed = self.spread(full, &Batch::Remove, removed).await;
+        owed.ended();
         let mut result = Ok(());
         for (full, removed) in full.iter().zip(removed) {
-            result = result.and(self.keep_if_unsent(removed, || Pending::Remove(full.into())));
+            let owed = self.owing_one(|| Pending::Remove(full.into()));
+            result = result.and(owed.settle(removed));
         }
         result
     }

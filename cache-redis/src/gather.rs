@@ -65,7 +65,9 @@ pub(crate) async fn read(route: &Route<'_>, key: String) -> Result<Answer> {
     let joined = |context: &mut Context<'_>| live.gather.join(&key, context, &link.settings);
     let (answer, starts) = poll_fn(|context| Poll::Ready(joined(context))).await?;
     if starts {
-        tokio::spawn(send_gathered(Arc::clone(link), Arc::clone(live)));
+        let task = Task { live: Arc::clone(live), batch: None, ended: false };
+        // Not on the caller's runtime, which may stop as soon as the caller has his answer.
+        link.runtime.spawn(send_gathered(Arc::clone(link), task));
     }
     // It is in the batch now.
     drop(key);
@@ -73,8 +75,8 @@ pub(crate) async fn read(route: &Route<'_>, key: String) -> Result<Answer> {
 }
 
 /// Sends what has gathered, batch by batch, until nothing has.
-async fn send_gathered(link: Arc<Link>, live: Arc<Live>) {
-    let mut task = Task { gather: &live.gather, batch: None, ended: false };
+async fn send_gathered(link: Arc<Link>, mut task: Task) {
+    let live = Arc::clone(&task.live);
     while let Some(batch) = task.next() {
         let deadline = batch.since() + link.settings.operation_timeout;
         let keys = batch.keys();
@@ -88,7 +90,7 @@ async fn send_gathered(link: Arc<Link>, live: Arc<Live>) {
                 batch.refuse(&error);
                 if error.is_transient() {
                     // The others have waited as long, and would have to wait once more.
-                    task.gather.refuse(&error);
+                    live.gather.refuse(&error);
                 }
             }
         }
@@ -190,19 +192,20 @@ impl Drop for Direct<'_> {
 }
 
 /// The task that sends. When its runtime is shut down, nobody is left waiting.
-struct Task<'a> {
-    gather: &'a Gather,
+struct Task {
+    live: Arc<Live>,
     batch: Option<Arc<Batch>>,
     ended: bool,
 }
 
-impl Task<'_> {
+impl Task {
     /// The oldest reads, or the end of the task.
     fn next(&mut self) -> Option<Arc<Batch>> {
-        let mut waiting = self.gather.lock();
+        let gather = &self.live.gather;
+        let mut waiting = gather.lock();
         self.batch = waiting.batches.pop_front();
         let Some(batch) = &self.batch else {
-            self.gather.gathering.store(false, Ordering::Relaxed);
+            gather.gathering.store(false, Ordering::Relaxed);
             self.ended = true;
             return None;
         };
@@ -212,15 +215,16 @@ impl Task<'_> {
     }
 }
 
-impl Drop for Task<'_> {
+impl Drop for Task {
     fn drop(&mut self) {
         if !self.ended {
             let error = Error::with_cause(
                 ErrorKind::Unavailable,
                 "the runtime of the store has been shut down",
             );
-            self.gather.gathering.store(false, Ordering::Relaxed);
-            self.gather.refuse(&error);
+            let gather = &self.live.gather;
+            gather.gathering.store(false, Ordering::Relaxed);
+            gather.refuse(&error);
             self.batch.iter().for_each(|batch| batch.refuse(&error));
         }
     }

@@ -15,7 +15,7 @@ use crate::cluster::Cluster;
 use crate::keys::Keys;
 use crate::link::{Backlog, Link, Live, Pending, Place, Shared};
 use crate::listener::News;
-use crate::prefix::{self, Removal};
+use crate::prefix;
 use crate::scripts::Scripts;
 #[cfg(feature = "sentinel")]
 use crate::sentinel::Sentinels;
@@ -56,6 +56,7 @@ impl Inner {
             backlog: Arc::clone(&backlog),
             in_flight: Arc::new(Semaphore::new(settings.max_in_flight)),
             news: settings.tracked.then(Arc::default),
+            runtime: runtime.clone(),
         };
         let news = shared.news.clone();
         let links = |place: &dyn Fn() -> Place| {
@@ -185,17 +186,16 @@ impl Inner {
     /// Removes all keys that begin with this, as the server knows them.
     pub(crate) async fn remove_full_prefix(&self, full: SmolStr) -> Result<()> {
         self.backlog.spare_none_of(&full);
-        let removed = self.remove_prefix_now(&full).await;
-        self.keep_if_unsent(removed, || Pending::RemovePrefix(full))
+        let owed = self.owing_one(|| Pending::RemovePrefix(full.clone()));
+        owed.settle(self.remove_prefix_now(&full).await)
     }
 
     async fn remove_prefix_now(&self, full: &str) -> Result<()> {
         let (servers, _) = self.links();
         let none = || Error::with_cause(ErrorKind::Unavailable, "not yet connected");
         servers.first().ok_or_else(none)?;
-        let removals = servers
-            .iter()
-            .map(|link| async { prefix::remove(link, &*link.live()?, full, Removal::OfAll).await });
+        let removals =
+            servers.iter().map(|link| async { prefix::remove(link, &*link.live()?, full).await });
         let removed: Result<Vec<_>> = join_all(removals).await.into_iter().collect();
         // Keys that have moved while their slots were being moved.
         let mut moved = Keys::default();
@@ -233,26 +233,10 @@ impl Inner {
 
     /// Keeps an invalidation until it can be sent.
     pub(crate) fn keep(&self, pending: Pending) {
-        let (_, links) = self.links();
-        // It is not known to which server it belongs when it is sent, so the latest of their times counts.
-        let server = links.iter().map(|link| link.server_time()).max().unwrap_or(u64::MAX);
-        self.backlog.add(pending, server);
+        self.backlog.add(pending);
         // All of them, since the one that was used may stay down for longer.
+        let (_, links) = self.links();
         links.iter().for_each(|link| link.wake());
-    }
-
-    /// Hands an error on, after what could not be done has been put down, if that may still help.
-    pub(crate) fn keep_if_unsent<T>(
-        &self,
-        result: Result<T>,
-        pending: impl FnOnce() -> Pending,
-    ) -> Result<T> {
-        if let Err(error) = &result
-            && error.kind() == ErrorKind::Unavailable
-        {
-            self.keep(pending());
-        }
-        result
     }
 }
 

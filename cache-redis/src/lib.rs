@@ -161,17 +161,19 @@
 //! has forgotten the script, or the key is at another node.
 //!
 //! **Invalidations are made up for.** A `remove`, `remove_prefix` or `clear` that fails because the
-//! server can't be reached is an error to its caller, and is made up for as soon as the server answers,
-//! before anybody else reads from the new connection. The same goes for the key of a `set` that
-//! fails: neither the old value nor, perhaps, the new one is to be found. Of each key the newest is kept,
+//! server can't be reached is an error to its caller, and is made up for as soon as the server answers: those that have failed
+//! by then before anybody reads from the new connection. So is one whose future is dropped before its answer, as a strategy
+//! does after its [`store_timeout`](cache_core::ReadOptions::store_timeout). The same goes for the key of a `set` that
+//! fails or is dropped: neither the old value nor, perhaps, the new one is to be found; and for a lease that may have been
+//! granted to who is not there any more. Of each key the newest is kept,
 //! up to [`max_pending`](RedisBuilder::max_pending), and [`pending`](RedisStore::pending) counts
 //! them; with more than that, the service's keys are removed altogether. They live in this process, and
-//! are lost with it. In a cluster they go to whichever node has the key by then, and again before anybody reads there.
+//! are lost with it. In a cluster they go to whichever node has the key by then. What a server refuses holds up nothing
+//! behind it.
 //!
-//! What has been stored since is not removed, where that can be told: an entry says when it was
-//! written, by the server's clock, and stays if that was clearly after the invalidation, by two seconds and a
-//! thousandth of the outage. So does what this process has put there by `set` or `set_many` since the invalidation
-//! failed, at once: it is known by its version. Everything else goes, which costs a load.
+//! What others have stored since is removed as well, which costs a load: that it was written after the invalidation does not say
+//! that it was loaded after it. What this process has put there by `set` or `set_many` since the invalidation failed stays: it
+//! is known by its version.
 //!
 //! # Memory in front of it
 //!
@@ -294,6 +296,7 @@ mod link;
 mod listener;
 mod marks;
 mod ops;
+mod owed;
 mod prefix;
 mod route;
 mod scripts;

@@ -85,6 +85,8 @@ impl Inner {
     ) -> Result<()> {
         self.check(value.as_ref(), options)?;
         let full = self.full(key);
+        // It may have been written: nobody is to find it, nor what it was to replace.
+        let owed = self.owing_one(|| Pending::Remove(full.clone()));
         let sent = if self.settings.bare {
             self.set_bare(&full, value.as_ref(), options).await
         } else {
@@ -94,8 +96,7 @@ impl Inner {
             let set = self.run(&full, set).await.and_then(in_time);
             set.inspect(|()| self.spare_made(removal, &options))
         };
-        // It may have been written: nobody is to find it, nor what it was to replace.
-        self.keep_if_unsent(sent, || Pending::Remove(full))
+        owed.settle(sent)
     }
 
     /// Before a write: has the removal that is pending for its key spare it. Returns the number of that removal if it can
@@ -137,9 +138,10 @@ impl Inner {
         }
         let full = self.full(key);
         let token = unique().max(1);
-        let answer = self.run(&full, |_| self.scripts.claim(&full, token, &options)).await;
         // If it has been granted, nobody knows.
-        let answer = self.keep_if_unsent(answer, || Pending::Release(full.clone(), token))?;
+        let owed = self.owing_one(|| Pending::Release(full.clone(), token));
+        let answer = self.run(&full, |_| self.scripts.claim(&full, token, &options)).await;
+        let answer = owed.settle(answer)?;
         let Value::Array(answer) = answer else {
             return Err(unexpected());
         };
@@ -175,10 +177,9 @@ impl Inner {
         }
         let full = self.full(lease.key());
         let value = value.as_ref();
+        let owed = self.owing_one(|| Pending::Release(full.clone(), lease.token()));
         let answer = self.run(&full, |_| self.scripts.fill(&full, &lease, value, &options)).await;
-        let answer =
-            self.keep_if_unsent(answer, || Pending::Release(full.clone(), lease.token()))?;
-        match answer {
+        match owed.settle(answer)? {
             Value::Int(1) => Ok(Fill::Stored),
             Value::Int(0) => Ok(Fill::Refused),
             _ => Err(unexpected()),
@@ -190,10 +191,9 @@ impl Inner {
             return Ok(true);
         }
         let full = self.full(lease.key());
+        let owed = self.owing_one(|| Pending::Release(full.clone(), lease.token()));
         let released = self.run(&full, |_| self.scripts.release(&full, lease.token())).await;
-        let released =
-            self.keep_if_unsent(released, || Pending::Release(full.clone(), lease.token()))?;
-        match released {
+        match owed.settle(released)? {
             Value::Int(held) => Ok(held == 1),
             _ => Err(unexpected()),
         }

@@ -8,24 +8,11 @@ use crate::error::unexpected;
 use crate::link::{Link, Live, is_redirection};
 use crate::marks::own_and_log;
 
-/// Which of the keys with a prefix are removed.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Removal {
-    OfAll,
-    /// Not those whose entry is known to have been written after this time of the server.
-    OfOlderThan(u64),
-}
-
 /// Removes every key on this server that begins with `prefix`, one batch at a time, so that the server is
 /// never blocked for long. Returns the keys that have moved to another node meanwhile.
 ///
 /// It takes as long as the server has keys, but no server makes it go on for ever: see [`Course`].
-pub(crate) async fn remove(
-    link: &Link,
-    live: &Live,
-    prefix: &str,
-    removal: Removal,
-) -> Result<Vec<String>> {
+pub(crate) async fn remove(link: &Link, live: &Live, prefix: &str) -> Result<Vec<String>> {
     forget_log(link, live, prefix).await?;
     let pattern = format!("{}*", escaped(prefix));
     let mut moved = Vec::new();
@@ -47,7 +34,7 @@ pub(crate) async fn remove(
         // else is removed.
         let keys = keys.into_iter().filter_map(|key| redis::from_redis_value(key).ok());
         let keys = keys.filter(|key: &String| key.starts_with(prefix)).collect();
-        remove_page(link, live, keys, removal, &mut moved).await?;
+        remove_page(link, live, keys, &mut moved).await?;
         if next == b"0" {
             return Ok(moved);
         }
@@ -80,32 +67,24 @@ async fn remove_page(
     link: &Link,
     live: &Live,
     keys: Vec<String>,
-    removal: Removal,
     moved: &mut Vec<String>,
 ) -> Result<()> {
     if keys.is_empty() {
         return Ok(());
     }
-    if removal == Removal::OfAll && !link.place.is_in_cluster() {
+    if !link.place.is_in_cluster() {
         let answer = link.send(live, &unlink(&keys), link.deadline()).await?;
         return link.accepted(live, answer).map(drop);
     }
     // A command for each key: in a cluster they are in different slots.
     let mut commands = Pipeline::new();
-    for (number, key) in keys.iter().enumerate() {
-        commands.add_command(match removal {
-            Removal::OfAll => unlink(std::slice::from_ref(key)),
-            // The first makes the script known to a server that has forgotten it.
-            Removal::OfOlderThan(time) if number == 0 => {
-                link.scripts.remove_older(key, time, None).by_code()
-            }
-            Removal::OfOlderThan(time) => link.scripts.remove_older(key, time, None).by_digest(),
-        });
+    for key in &keys {
+        commands.add_command(unlink(std::slice::from_ref(key)));
     }
     let answers = link.send_all(live, &commands, link.deadline()).await?;
     for (key, answer) in keys.into_iter().zip(answers) {
         match answer {
-            answer if link.place.is_in_cluster() && is_redirection(&answer) => moved.push(key),
+            answer if is_redirection(&answer) => moved.push(key),
             answer => link.accepted(live, answer).map(drop)?,
         }
     }

@@ -3,11 +3,10 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use cache_core::testing::fresh_name;
 use cache_core::{CacheStore, CacheStoreExt, ErrorKind, SetOptions};
 use cache_redis::{RedisBuilder, RedisStore};
 use cache_serde::Json;
-use cache_tests::redis::{Fault, Proxy, Server, eventually, foreign, patient_at};
+use cache_tests::redis::{Proxy, Server, eventually, foreign, patient_at};
 use cache_tests::{Source, Strategy, cache, minute};
 use redis::aio::MultiplexedConnection;
 use tempfile::TempDir;
@@ -109,65 +108,6 @@ async fn a_permission_that_is_withdrawn_is_named_and_costs_callers_no_error() {
     let _: () = tell(&mut other, &["ACL", "SETUSER", "shop", "+get"]).await;
     assert!(hits(&store).await);
     assert_eq!(proxy.connections(), 1, "the connection was not to blame");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn an_entry_that_is_newer_than_an_invalidation_is_not_removed_by_it_later() {
-    let server = Server::start().await;
-    for bare in [false, true] {
-        let proxy = Proxy::to(server.port()).await;
-        let service = fresh_name();
-        let builder = |url: &str| {
-            let builder = patient_at(url, &service);
-            let builder = if bare { builder.bare() } else { builder };
-            builder.reconnect_pauses(Duration::from_millis(10), Duration::from_millis(50))
-        };
-        let store = builder(&proxy.url()).connect().await.expect("a server");
-        let neighbour = builder(&server.url()).connect().await.expect("a server");
-        let put = async |key: &str, value: &'static str| {
-            neighbour.put(key, value.into(), MINUTE).await.expect("set");
-        };
-        for key in ["same", "replaced", "p:same", "p:replaced"] {
-            put(key, "old").await;
-        }
-        proxy.fault(Fault::Refuse);
-        proxy.reset();
-        eventually("the end is noticed", async || !store.is_connected()).await;
-        store.remove_many(&["same", "replaced"]).await.expect_err("no server");
-        store.remove_prefix("p:").await.expect_err("no server");
-        let mut other = foreign(&server.url()).await;
-        let time = async |other: &mut MultiplexedConnection| {
-            let (seconds, micros): (f64, f64) = tell(other, &["TIME"]).await;
-            seconds + micros / 1e6
-        };
-        // Whether this is older than the removal is more than two clocks can tell, unless it took too long.
-        let mut at_once = String::new();
-        eventually("it is replaced at once", async || {
-            at_once = format!("replaced at once {}", fastrand::u64(..));
-            let begin = time(&mut other).await;
-            store.remove(&at_once).await.expect_err("no server");
-            put(&at_once, "perhaps old").await;
-            time(&mut other).await < begin + 1.0
-        })
-        .await;
-        let begin = time(&mut other).await;
-        eventually("it is clear what is newer", async || time(&mut other).await > begin + 2.5)
-            .await;
-        for key in ["replaced", "p:replaced"] {
-            put(key, "new").await;
-        }
-        proxy.fault(Fault::None);
-        store.connected().await;
-        for key in ["same", "p:same", &at_once] {
-            assert_eq!(store.value(key).await.expect("an answer"), None, "{key}");
-        }
-        // A bare entry does not say how old it is: it is removed, which is never wrong.
-        let newer = (!bare).then(|| Bytes::from_static(b"new"));
-        for key in ["replaced", "p:replaced"] {
-            assert_eq!(store.value(key).await.expect("an answer"), newer, "{key}");
-        }
-        assert_eq!(store.pending(), 0);
-    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use cache_core::{ClaimOptions, Error, ErrorKind, Lease, Result, SetOptions};
+use cache_core::{ClaimOptions, Error, ErrorKind, Lease, Result, SetOptions, Version};
 use redis::{Pipeline, PushInfo, PushKind, RedisError, ServerErrorKind, Value};
 use tokio::time::timeout;
 
@@ -159,7 +159,7 @@ impl Link {
         commands.cmd("MGET").arg(&key);
         commands.cmd("UNLINK").arg(&key);
         if !self.settings.bare {
-            commands.add_command(self.scripts.remove_older(&key, u64::MAX, None).by_digest());
+            commands.add_command(self.scripts.remove_unless(&key, Version::new(1)).by_digest());
         }
         let pattern = format!("{}*", crate::prefix::escaped(&key));
         commands.cmd("SCAN").arg(0).arg("MATCH").arg(pattern).arg("COUNT").arg(1);

@@ -11,15 +11,17 @@ mod place;
 mod replay;
 mod supervisor;
 
+use std::future::Future;
 use std::pin::pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 
 use cache_core::{Error, ErrorKind, Result};
 use redis::{Cmd, Pipeline, RedisError, RedisResult, ServerErrorKind, Value};
+use tokio::runtime::Handle;
 use tokio::sync::{Notify, Semaphore, SemaphorePermit, watch};
 use tokio::time::error::Elapsed;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, Timeout, timeout_at};
 
 pub(crate) use clock::ServerClock;
 pub(crate) use dial::{Dialled, dial};
@@ -44,6 +46,8 @@ pub(crate) struct Shared {
     pub(crate) in_flight: Arc<Semaphore>,
     /// Where what the servers say by the way is told, of a store whose reads they track.
     pub(crate) news: Option<Arc<News>>,
+    /// On which the store was made, and whose tasks and timers all are: those of a caller's may stop at any time.
+    pub(crate) runtime: Handle,
 }
 
 /// A connection, or the reason why there is none.
@@ -53,11 +57,10 @@ pub(crate) struct Link {
     pub(crate) backlog: Arc<Backlog>,
     in_flight: Arc<Semaphore>,
     news: Option<Arc<News>>,
+    pub(crate) runtime: Handle,
     /// Where the server is.
     pub(crate) place: Place,
     state: watch::Sender<State>,
-    /// The clock of the newest connection, which goes on when that has ended.
-    clock: Mutex<Option<Arc<ServerClock>>>,
     /// Wakes the supervisor.
     alarm: Notify,
 }
@@ -89,9 +92,9 @@ impl Link {
             backlog: shared.backlog,
             in_flight: shared.in_flight,
             news: shared.news,
+            runtime: shared.runtime,
             place,
             state: watch::Sender::new(State::Down(none)),
-            clock: Mutex::new(None),
             alarm: Notify::new(),
         })
     }
@@ -131,7 +134,8 @@ impl Link {
         let mut connection = live.dialled.connection.clone();
         // Pinned where it is: what the client is made of takes a kilobyte, which would be moved with it.
         let answer = pin!(connection.send_packed_command(command));
-        self.answered(live, timeout_at(deadline, answer).await)
+        let answer = self.within(deadline, answer);
+        self.answered(live, answer.await)
     }
 
     /// Sends many commands together, and returns their answers.
@@ -145,14 +149,9 @@ impl Link {
         let mut connection = live.dialled.connection.clone();
         let count = commands.len();
         let answers = pin!(connection.send_packed_commands(commands, 0, count));
-        let values = self.answered(live, timeout_at(deadline, answers).await)?;
+        let answers = self.within(deadline, answers);
+        let values = self.answered(live, answers.await)?;
         if values.len() == count { Ok(values) } else { Err(unexpected()) }
-    }
-
-    /// The server's time, as far as it is known without a connection; the end of time if it is not.
-    pub(crate) fn server_time(&self) -> u64 {
-        let clock = self.clock.lock().unwrap_or_else(PoisonError::into_inner);
-        clock.as_ref().map_or(u64::MAX, |clock| clock.now())
     }
 
     /// The answer, unless it is an error.
@@ -173,6 +172,12 @@ impl Link {
         self.in_flight.try_acquire().map_err(|_| {
             Error::with_cause(ErrorKind::Unavailable, "too many operations are in flight")
         })
+    }
+
+    /// With a timer of the store's own runtime.
+    fn within<F: Future>(&self, deadline: Instant, answer: F) -> Timeout<F> {
+        let _entered = self.runtime.enter();
+        timeout_at(deadline, answer)
     }
 
     /// What has been answered before the deadline.

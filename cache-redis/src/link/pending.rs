@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
 
 use cache_core::Version;
 use smol_str::SmolStr;
@@ -21,20 +20,13 @@ pub(crate) enum Pending {
     Invalidate { log: SmolStr, mark: SmolStr, tag: SmolStr },
 }
 
-/// Something pending, and when it came.
+/// Something pending.
 #[derive(Clone, Debug)]
 pub(crate) struct Kept {
     pub(crate) what: Pending,
-    since: Instant,
-    /// The server's time then, as far as it was known; the end of time if it was not.
-    server: u64,
     /// The version of an entry that this process has written since, or tried to.
     pub(crate) spared: Option<Version>,
 }
-
-/// How exactly a clock is known, for a start: an entry that was written later than this after an
-/// invalidation is known to be newer.
-const MARGIN: Duration = Duration::from_secs(1);
 
 /// The pending invalidations in their order: bounded, and of each key only the newest.
 pub(crate) struct Backlog {
@@ -56,8 +48,8 @@ impl Backlog {
         Self { inner: Mutex::default(), most, everything }
     }
 
-    /// Adds what comes now, at this time of the server's.
-    pub(crate) fn add(&self, pending: Pending, server: u64) {
+    /// Adds what comes now.
+    pub(crate) fn add(&self, pending: Pending) {
         let mut inner = self.lock();
         let key = pending.key();
         if let Pending::Release(..) = pending
@@ -70,11 +62,11 @@ impl Backlog {
         if let Some(old) = inner.by_key.remove(&key) {
             inner.by_order.remove(&old);
         }
-        inner.push(pending, server);
+        inner.push(pending);
         if inner.by_order.len() > self.most {
             inner.by_order.clear();
             inner.by_key.clear();
-            inner.push(Pending::RemovePrefix(self.everything.clone()), server);
+            inner.push(Pending::RemovePrefix(self.everything.clone()));
         }
     }
 
@@ -154,25 +146,10 @@ impl Backlog {
 }
 
 impl Inner {
-    fn push(&mut self, what: Pending, server: u64) {
+    fn push(&mut self, what: Pending) {
         self.count += 1;
         self.by_key.insert(what.key(), self.count);
-        self.by_order
-            .insert(self.count, Kept { what, since: Instant::now(), server, spared: None });
-    }
-}
-
-impl Kept {
-    /// The server's time after which an entry was written later than this came; nothing if that can't be
-    /// told. `at` is what the server's clock, as it is known now, says of a moment.
-    ///
-    /// The server may be another one than it was, with another clock, and entries may carry the times
-    /// of either. So the later one counts, and what local clocks lose in the meantime.
-    pub(crate) fn newer_than(&self, at: impl Fn(Instant) -> u64) -> Option<u64> {
-        let margin = (MARGIN + self.since.elapsed() / 1000).as_micros();
-        let margin = u64::try_from(margin).unwrap_or(u64::MAX);
-        let time = self.server.max(at(self.since)).saturating_add(margin);
-        (time < u64::MAX).then_some(time)
+        self.by_order.insert(self.count, Kept { what, spared: None });
     }
 }
 
@@ -204,7 +181,7 @@ mod tests {
     fn the_newest_of_a_key_is_kept_in_its_place() {
         let backlog = Backlog::new(10, "s:".into());
         for key in ["a", "b", "a", "c"] {
-            backlog.add(remove(key), 0);
+            backlog.add(remove(key));
         }
         assert_eq!(all(&backlog), ["b", "a", "c"].map(remove));
     }
@@ -213,28 +190,28 @@ mod tests {
     fn too_many_become_the_removal_of_everything() {
         let backlog = Backlog::new(2, "s:".into());
         for key in ["a", "b", "c"] {
-            backlog.add(remove(key), 0);
+            backlog.add(remove(key));
         }
         assert_eq!(all(&backlog), [Pending::RemovePrefix("s:".into())]);
-        backlog.add(remove("d"), 0);
+        backlog.add(remove("d"));
         assert_eq!(backlog.len(), 2);
     }
 
     #[test]
     fn a_release_does_not_replace_a_removal() {
         let backlog = Backlog::new(10, "s:".into());
-        backlog.add(Pending::Release("a".into(), 1), 0);
-        backlog.add(remove("a"), 0);
-        backlog.add(Pending::Release("a".into(), 2), 0);
+        backlog.add(Pending::Release("a".into(), 1));
+        backlog.add(remove("a"));
+        backlog.add(Pending::Release("a".into(), 2));
         assert_eq!(all(&backlog), [remove("a")]);
     }
 
     #[test]
     fn one_that_was_added_again_meanwhile_is_not_done() {
         let backlog = Backlog::new(10, "s:".into());
-        backlog.add(remove("a"), 0);
+        backlog.add(remove("a"));
         let order = backlog.oldest(0, 1, |_| true)[0].0;
-        backlog.add(remove("a"), 0);
+        backlog.add(remove("a"));
         backlog.done(order);
         assert_eq!(backlog.len(), 1);
     }
@@ -244,7 +221,7 @@ mod tests {
         let backlog = Backlog::new(10, "s:".into());
         let spared = || backlog.oldest(0, 1, |_| true)[0].1.spared;
         assert_eq!(backlog.removal_of("a"), None, "nothing is pending");
-        backlog.add(remove("a"), 0);
+        backlog.add(remove("a"));
         assert_eq!((backlog.removal_of("b"), spared()), (None, None), "another key");
         let order = backlog.removal_of("a").expect("it is pending");
         let spare = |number| backlog.spare(order, Version::new(number));
@@ -256,26 +233,11 @@ mod tests {
         spare(3);
         backlog.spare_none_of("a");
         assert_eq!(spared(), None, "with its prefix");
-        backlog.add(remove("a"), 0);
+        backlog.add(remove("a"));
         spare(4);
         assert_eq!(spared(), None, "it came after the write had begun");
         backlog.done(backlog.oldest(0, 1, |_| true)[0].0);
-        backlog.add(Pending::Release("a".into(), 1), 0);
+        backlog.add(Pending::Release("a".into(), 1));
         assert_eq!(backlog.removal_of("a"), None, "a lease that is given back spares all entries");
-    }
-
-    #[test]
-    fn what_is_newer_can_be_told_by_the_later_of_two_clocks() {
-        const SECOND: u64 = 1_000_000;
-        let newer_than = |then, now| {
-            let backlog = Backlog::new(10, "s:".into());
-            backlog.add(remove("a"), then);
-            backlog.oldest(0, 1, |_| true)[0].1.newer_than(|_| now)
-        };
-        for (then, now) in [(100, 90), (90, 100)] {
-            let time = newer_than(then * SECOND, now * SECOND).expect("it can be told");
-            assert!((101 * SECOND..102 * SECOND).contains(&time), "{time}");
-        }
-        assert_eq!(newer_than(u64::MAX, 100 * SECOND), None, "the clock was not known");
     }
 }

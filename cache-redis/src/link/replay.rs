@@ -1,24 +1,28 @@
 //! Does what could not be done before.
 
-use cache_core::Result;
-use redis::Pipeline;
+use cache_core::{ErrorKind, Result};
+use redis::{Pipeline, Value};
 
 use super::{Kept, Link, Live, Pending, is_redirection};
-use crate::prefix::{self, Removal};
+use crate::prefix;
 
 /// So many pending invalidations are sent together.
 const TOGETHER: usize = 256;
 
 impl Link {
-    /// Does what is pending, in its order, for the keys that are `mine`. An entry which is known to be
-    /// newer than its invalidation stays.
+    /// Does what is pending, in its order, for the keys that are `mine`. What the server refuses stays, and holds up nothing
+    /// behind it.
+    ///
+    /// # Errors
+    ///
+    /// That of the connection, or the first of the server's.
     pub(crate) async fn do_pending(
         &self,
         live: &Live,
         mine: &(impl Fn(&str) -> bool + Sync),
     ) -> Result<()> {
         let alone = !self.place.is_in_cluster();
-        let mut after = 0;
+        let (mut after, mut result) = (0, Ok(()));
         loop {
             let mut pending = self.backlog.oldest(after, TOGETHER, |pending| match pending {
                 Pending::Remove(key)
@@ -34,26 +38,26 @@ impl Link {
                 .count();
             pending.truncate(singles.max(1));
             let (Some((_, first)), Some((last, _))) = (pending.first(), pending.last()) else {
-                return Ok(());
+                return result;
             };
             after = *last;
-            if singles == 0 {
-                self.do_prefix(live, first).await?;
-                self.backlog.done(after);
+            let done = if singles == 0 {
+                let done = self.do_prefix(live, first).await;
+                done.inspect(|()| self.backlog.done(after))
             } else {
-                self.do_singles(live, &pending).await?;
+                self.do_singles(live, &pending).await
+            };
+            if matches!(&done, Err(error) if error.kind() == ErrorKind::Unavailable) {
+                return done;
             }
+            result = result.and(done);
         }
     }
 
     /// Does a removal by prefix, on this server.
     pub(crate) async fn do_prefix(&self, live: &Live, kept: &Kept) -> Result<()> {
         if let Pending::RemovePrefix(prefix) = &kept.what {
-            let older = match self.newer_than(live, kept) {
-                Some(time) => Removal::OfOlderThan(time),
-                None => Removal::OfAll,
-            };
-            prefix::remove(self, live, prefix, older).await?;
+            prefix::remove(self, live, prefix).await?;
         }
         Ok(())
     }
@@ -70,14 +74,12 @@ impl Link {
     async fn do_singles(&self, live: &Live, pending: &[(u64, Kept)]) -> Result<()> {
         let mut commands = Pipeline::new();
         for (_, kept) in pending {
-            match (&kept.what, self.newer_than(live, kept)) {
-                (Pending::Remove(key), None) if kept.spared.is_none() => {
+            match (&kept.what, kept.spared) {
+                (Pending::Remove(key), None) => {
                     commands.cmd("UNLINK").arg(key.as_str());
                 }
-                (Pending::Remove(key), time) => {
-                    let time = time.unwrap_or(u64::MAX);
-                    let removal = self.scripts.remove_older(key, time, kept.spared);
-                    commands.add_command(removal.by_code());
+                (Pending::Remove(key), Some(version)) => {
+                    commands.add_command(self.scripts.remove_unless(key, version).by_code());
                 }
                 (Pending::Release(key, token), _) => {
                     commands.add_command(self.scripts.release(key, *token).by_code());
@@ -91,22 +93,32 @@ impl Link {
             }
         }
         let answers = self.send_all(live, &commands, self.deadline()).await?;
-        for ((order, _), answer) in pending.iter().zip(answers) {
-            match answer {
+        let mut result = Ok(());
+        for ((order, kept), answer) in pending.iter().zip(answers) {
+            if is_redirection(&answer) {
                 // It stays until the map is right again, and the others need not wait for it.
-                answer if is_redirection(&answer) => self.place.doubt(),
-                answer => {
-                    self.accepted(live, answer)?;
-                    self.backlog.done(*order);
-                }
+                self.place.doubt();
+                continue;
             }
+            let done = match (self.accepted(live, answer), &kept.what) {
+                (Err(_), Pending::Invalidate { log, mark, .. }) => {
+                    self.forget_mark(live, log, mark).await
+                }
+                // A lease ends by itself.
+                (Ok(_), _) | (Err(_), Pending::Release(..)) => Ok(()),
+                (Err(error), _) => Err(error),
+            };
+            result = result.and(done.inspect(|()| self.backlog.done(*order)));
         }
-        Ok(())
+        result
     }
 
-    /// The server's time after which an entry is newer than an invalidation, if that can be told.
-    fn newer_than(&self, live: &Live, kept: &Kept) -> Option<u64> {
-        // A bare slot does not say when it was written.
-        if self.settings.bare { None } else { kept.newer_than(|instant| live.clock.at(instant)) }
+    /// Invalidates a tag on a server that refuses the script: it has no memory left, or something else is where the log
+    /// should be. A mark that is not there is one of nothing, and without the log it does not come back as it was.
+    async fn forget_mark(&self, live: &Live, log: &str, mark: &str) -> Result<()> {
+        let mut unlink = redis::cmd("UNLINK");
+        unlink.arg(log).arg(mark);
+        let answer: Value = self.send(live, &unlink, self.deadline()).await?;
+        self.accepted(live, answer).map(drop)
     }
 }

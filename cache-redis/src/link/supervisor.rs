@@ -1,7 +1,7 @@
 //! Keeps a link connected.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError};
 
 use cache_core::{Error, ErrorKind, Result};
 use tokio::time::{sleep, timeout};
@@ -48,7 +48,6 @@ impl Link {
     }
 
     fn publish(&self, live: Arc<Live>) {
-        *self.clock.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&live.clock));
         self.state.send_replace(State::Up(live));
     }
 

@@ -137,21 +137,13 @@ impl RedisMarks {
     async fn invalidate_together(&self, tags: &[&str]) -> Result<()> {
         let (store, keys) = (&self.store.0, self.keys(tags));
         let invalidate = |_: &Live| store.scripts.marks.invalidate(&self.log, &keys, tags);
-        let invalidated = store.run(&self.log, invalidate).await;
-        let mut pending = keys.iter().zip(tags).map(|(mark, tag)| Pending::Invalidate {
+        let pending = keys.iter().zip(tags).map(|(mark, tag)| Pending::Invalidate {
             log: self.log.clone(),
             mark: mark.clone(),
             tag: SmolStr::new(tag),
         });
-        match invalidated {
-            Ok(_) => Ok(()),
-            Err(error) => {
-                if error.kind() == cache_core::ErrorKind::Unavailable {
-                    pending.by_ref().for_each(|pending| store.keep(pending));
-                }
-                Err(error)
-            }
-        }
+        let owed = store.owing(|store| pending.for_each(|pending| store.keep(pending)));
+        owed.settle(store.run(&self.log, invalidate).await.map(drop))
     }
 }
 

@@ -8,11 +8,11 @@ local function number(n)
   return string.format('%.0f', n)
 end
 
--- The log is made anew if it was lost. The time is later than every epoch before, so it is as if all that nobody
+-- The log is made anew if it was lost, or is something else. The time is later than every epoch before, so it is as if all that nobody
 -- remembers had been invalidated now.
 local function epochs()
-  local cut = redis.call('ZSCORE', log, '')
-  if not cut then
+  local cut = redis.pcall('ZSCORE', log, '')
+  if type(cut) ~= 'string' then
     cut = now
     redis.call('DEL', log)
     redis.call('ZADD', log, number(now), '')

@@ -21,7 +21,7 @@ pub(crate) struct Scripts {
     fill: Text,
     release: Text,
     pub(crate) marks: MarkScripts,
-    remove_older: Text,
+    remove_unless: Text,
 }
 
 /// A script that is ready to be sent.
@@ -50,13 +50,13 @@ impl Scripts {
             fill: Text::of(&[NOW, HEADER, SLOT, STORE, include_str!("fill.lua")]),
             release: Text::of(&[NOW, HEADER, SLOT, include_str!("release.lua")]),
             marks: MarkScripts::new(),
-            remove_older: Text::of(&[NOW, HEADER, SLOT, include_str!("remove_older.lua")]),
+            remove_unless: Text::of(&[NOW, HEADER, SLOT, include_str!("remove_unless.lua")]),
         }
     }
 
     /// The code of each.
     pub(crate) fn codes(&self) -> [&str; 5] {
-        [&self.set, &self.claim, &self.fill, &self.release, &self.remove_older]
+        [&self.set, &self.claim, &self.fill, &self.release, &self.remove_unless]
             .map(|text| text.code.as_str())
     }
 
@@ -82,7 +82,7 @@ impl Scripts {
             .token(token)
             .small(life.micros.to_string())
             .small(life.millis().to_string())
-            .version(options.seen())
+            .small(options.seen().map_or_else(String::new, decimal))
     }
 
     pub(crate) fn fill<'a>(
@@ -99,15 +99,9 @@ impl Scripts {
         Call::new(&self.release, key).token(token)
     }
 
-    /// Removes what is under a key, unless it is known to have been written after this time of the server, or
-    /// has the version that is to be spared.
-    pub(crate) fn remove_older<'a>(
-        &'a self,
-        key: &'a str,
-        time: u64,
-        spared: Option<Version>,
-    ) -> Call<'a> {
-        Call::new(&self.remove_older, key).small(time.to_string()).version(spared)
+    /// Removes what is under a key, unless it has the version that is to be spared.
+    pub(crate) fn remove_unless<'a>(&'a self, key: &'a str, spared: Version) -> Call<'a> {
+        Call::new(&self.remove_unless, key).small(decimal(spared))
     }
 }
 
@@ -137,10 +131,6 @@ impl<'a> Call<'a> {
 
     fn token(self, token: u64) -> Self {
         self.small(token.to_be_bytes())
-    }
-
-    fn version(self, version: Option<Version>) -> Self {
-        self.small(version.map_or_else(String::new, |version| kept(version).get().to_string()))
     }
 
     fn entry(mut self, value: Option<&'a Bytes>, options: &SetOptions) -> Self {
@@ -178,4 +168,9 @@ impl<'a> Call<'a> {
         }
         command
     }
+}
+
+/// A version as scripts compare it.
+fn decimal(version: Version) -> String {
+    kept(version).get().to_string()
 }
