@@ -14,6 +14,7 @@ use cache_memory::MemoryStore;
 use cache_redis::{RedisBus, RedisMarks, RedisStore, Tracking};
 use cache_serde::Json;
 use cache_tests::redis::{Server, eventually, foreign, patient_at, redis_url};
+use tokio::time::timeout;
 
 type Far = Encoded<Namespaced<RedisStore>, Json, u64>;
 type Tiers<N = MemoryStore<u64>> = Tiered<N, Far>;
@@ -36,11 +37,12 @@ fn tracking(store: &RedisStore, by_key: bool) -> Tracking {
     if by_key { tracking.by_key() } else { tracking }
 }
 
-/// As in a process of its own: with own connections.
+/// As in a process of its own: with own connections. It goes on however long the machine is busy with something else.
 async fn process(url: &str, service: &str, by_key: bool) -> Tiers {
     let store = store(url, service, by_key).await;
     let tiers = Tiered::builder(MemoryStore::new(10_000), far(&store)).near_ttl(HOUR);
-    let tiers = tiers.coherent_by(tracking(&store, by_key)).build().expect("valid options");
+    let tiers = tiers.coherent_by(tracking(&store, by_key).trust(LONG_TRUST));
+    let tiers = tiers.build().expect("valid options");
     tiers.trusted().await;
     tiers
 }
@@ -148,11 +150,18 @@ async fn by_key_a_server_that_refuses_is_read_all_the_same_and_the_bus_takes_ove
         tiers
     };
     let (here, there) = (process().await, process().await);
-    let kept_by = here.snapshot().kept_by;
-    assert!(kept_by.starts_with("a bus, since tracking was refused: "), "{kept_by}");
-    assert!(kept_by.contains("client|tracking"), "{kept_by}");
-    there.put("key", 1, HOUR).await.expect("no failure");
-    assert!(there.get_now("key").is_ready(), "the bus tells of what is written, too");
+    // A bus that is slow for a moment says so, and its near tier is closed meanwhile.
+    eventually("it is told what took over, and why", async || {
+        let kept_by = here.snapshot().kept_by;
+        kept_by.starts_with("a bus, since tracking was refused: ")
+            && kept_by.contains("client|tracking")
+    })
+    .await;
+    eventually("the bus tells of what is written, too", async || {
+        there.put("key", 1, HOUR).await.expect("no failure");
+        there.get_now("key").is_ready()
+    })
+    .await;
     assert_eq!(here.value("key").await.expect("an answer"), Some(1));
     there.put("key", 2, HOUR).await.expect("no failure");
     eventually("it is told", async || here.value("key").await.expect("an answer") == Some(2)).await;
@@ -168,26 +177,32 @@ async fn a_listener_that_news_overruns_knows_it_and_keeps_no_old_value() {
         let tracking = tracking(&store, by_key).trust(LONG_TRUST);
         let tiers = tiers.coherent_by(tracking).build().expect("valid options");
         tiers.trusted().await;
-        let keys: Vec<String> = (0..3000).map(|key| key.to_string()).collect();
+        let keys: Vec<String> = (0..1300).map(|key| key.to_string()).collect();
         let names: Vec<&str> = keys.iter().map(String::as_str).collect();
         let writer = far(&self::store(&url, &service, false).await);
         for key in &names {
             writer.put(key, 1, HOUR).await.expect("no failure");
         }
-        eventually("all are near", async || {
-            tiers.get_many(&names).await;
-            near.inner().len() as usize >= names.len()
+        let within = Duration::from_secs(5);
+        // Whoever listens is busy with the first piece of news for as long as the others come. If they take too long, he gives up
+        // and begins anew.
+        eventually("it knows", async || {
+            eventually("all are near", async || {
+                tiers.get_many(&names).await;
+                near.inner().len() as usize >= names.len()
+            })
+            .await;
+            let busy = near.hold(Operation::RemoveMany);
+            writer.put(names[0], 2, HOUR).await.expect("no failure");
+            let arrived = timeout(within, busy.arrived(1)).await.is_ok();
+            for key in &names[1..] {
+                writer.put(key, 2, HOUR).await.expect("no failure");
+            }
+            busy.open();
+            let knows = async || tiers.snapshot().resyncs(Resync::Lag) > 0;
+            arrived && timeout(within, eventually("it knows", knows)).await.is_ok()
         })
         .await;
-        // Whoever listens is busy with the first piece of news for as long as the others come.
-        let busy = near.hold(Operation::RemoveMany);
-        writer.put(names[0], 2, HOUR).await.expect("no failure");
-        busy.arrived(1).await;
-        for key in &names[1..] {
-            writer.put(key, 2, HOUR).await.expect("no failure");
-        }
-        busy.open();
-        eventually("it knows", async || tiers.snapshot().resyncs(Resync::Lag) > 0).await;
         for key in &names {
             eventually("it is new", async || tiers.value(key).await.expect("an answer") == Some(2))
                 .await;
@@ -221,9 +236,10 @@ async fn tagged(url: &str, service: &str, by_key: bool) -> Tags {
     let store = store(url, service, by_key).await;
     let far = store.clone().namespaced("n").encoded(TaggedCodec::new(Json::new()));
     let tiers = Tiered::builder(MemoryStore::new(10_000), far).near_ttl(HOUR);
-    let tiers = tiers.coherent_by(tracking(&store, by_key)).build().expect("valid options");
+    let tiers = tiers.coherent_by(tracking(&store, by_key).trust(LONG_TRUST));
+    let tiers = tiers.build().expect("valid options");
     let marks = RedisMarks::new(&store);
-    let of_marks = Tracking::of_marks(&marks);
+    let of_marks = Tracking::of_marks(&marks).trust(LONG_TRUST);
     let of_marks = if by_key { of_marks.by_key() } else { of_marks };
     let marks = NearMarks::new(marks, of_marks).expect("valid options");
     tiers.trusted().await;
@@ -277,27 +293,28 @@ async fn a_tagged_near_hit_asks_nobody_by_tracking_alone() {
         let here = tagged(&server.url(), "s", by_key).await;
         let there = tagged(&server.url(), "s", by_key).await;
         there.put("a", 1, HOUR).await.expect("stored");
-        for store in [&here, &there] {
-            eventually("it is near", async || {
-                store.value("a").await.expect("an answer") == Some(1)
-                    && store.get_now("a").is_ready()
-            })
-            .await;
-        }
         let mut admin = foreign(&server.url()).await;
-        redis::cmd("CONFIG").arg("RESETSTAT").exec_async(&mut admin).await.expect("an answer");
-        for store in [&here, &there] {
-            for _ in 0..100 {
+        // Its own news may come late, and take what is near by then.
+        eventually("a hit asks nobody", async || {
+            for store in [&here, &there] {
                 assert_eq!(store.value("a").await.expect("an answer"), Some(1));
-                assert!(store.get_now("a").is_ready());
             }
-        }
-        let mut info = redis::cmd("INFO");
-        let info: String =
-            info.arg("commandstats").query_async(&mut admin).await.expect("an answer");
-        for command in ["cmdstat_get:", "cmdstat_mget:", "cmdstat_evalsha:"] {
-            assert!(!info.contains(command), "{info}");
-        }
+            redis::cmd("CONFIG").arg("RESETSTAT").exec_async(&mut admin).await.expect("an answer");
+            for store in [&here, &there] {
+                for _ in 0..100 {
+                    if store.get_now("a").is_pending() {
+                        return false;
+                    }
+                    assert_eq!(store.value("a").await.expect("an answer"), Some(1));
+                }
+            }
+            let mut info = redis::cmd("INFO");
+            let info: String =
+                info.arg("commandstats").query_async(&mut admin).await.expect("an answer");
+            let asked = ["cmdstat_get:", "cmdstat_mget:", "cmdstat_evalsha:"];
+            !asked.iter().any(|command| info.contains(command))
+        })
+        .await;
     }
 }
 
