@@ -13,7 +13,7 @@ use cache_core::{
 use cache_memory::MemoryStore;
 use cache_redis::{RedisBus, RedisMarks, RedisStore, Tracking};
 use cache_serde::Json;
-use cache_tests::redis::{Server, eventually, foreign, patient_at, redis_url};
+use cache_tests::redis::{Fault, Proxy, Server, eventually, foreign, patient_at, redis_url};
 use tokio::time::timeout;
 
 type Far = Encoded<Namespaced<RedisStore>, Json, u64>;
@@ -21,6 +21,9 @@ type Tiers<N = MemoryStore<u64>> = Tiered<N, Far>;
 
 const HOUR: Duration = Duration::from_secs(3600);
 const LONG_TRUST: Duration = Duration::from_secs(60);
+const TRUST: Duration = Duration::from_secs(1);
+/// What the thread may take that ends the trust, on a busy machine.
+const TICKS: Duration = Duration::from_millis(500);
 
 async fn store(url: &str, service: &str, tracked: bool) -> RedisStore {
     let store = patient_at(url, service).connections(2);
@@ -226,6 +229,86 @@ async fn a_server_that_becomes_a_replica_closes_the_near_tier() {
         eventually("it is closed", async || !tiers.is_trusted()).await;
         eventually("it is told why", async || tiers.snapshot().kept_by.contains("replica")).await;
     }
+}
+
+/// Ends the connections to this server by which stores read and write, and none on which news of a prefix comes.
+async fn kill_readers(server: &Server) {
+    let mut admin = foreign(&server.url()).await;
+    let list: String =
+        redis::cmd("CLIENT").arg("LIST").query_async(&mut admin).await.expect("a list");
+    for line in list.lines() {
+        let field = |name: &str| {
+            line.split(' ').find_map(|field| field.strip_prefix(name)).unwrap_or_default()
+        };
+        if !field("flags=").contains('B') {
+            let mut kill = redis::cmd("CLIENT");
+            // Not this one, which skips itself.
+            kill.arg("KILL").arg("ID").arg(field("id=")).arg("SKIPME").arg("yes");
+            kill.exec_async(&mut admin).await.expect("an answer");
+        }
+    }
+}
+
+/// Tiers that reach the server by the proxy, with a near copy of what is 1.
+async fn near_behind(proxy: &Proxy, server: &Server) -> Tiers {
+    let store = patient_at(&proxy.url(), "s").connect().await.expect("a server");
+    let tiers = Tiered::builder(MemoryStore::new(100), far(&store)).near_ttl(HOUR);
+    let tiers = tiers.coherent_by(tracking(&store, false).trust(TRUST));
+    let tiers = tiers.build().expect("valid options");
+    let writer = far(&self::store(&server.url(), "s", false).await);
+    writer.put("key", 1, HOUR).await.expect("no failure");
+    eventually("it is near", async || {
+        tiers.value("key").await.expect("an answer") == Some(1) && tiers.get_now("key").is_ready()
+    })
+    .await;
+    tiers
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn when_the_store_reads_from_another_server_nothing_of_the_one_before_stays_near() {
+    let (before, after) = (Server::start().await, Server::start().await);
+    let proxy = Proxy::to(before.port()).await;
+    let tiers = near_behind(&proxy, &before).await;
+    let writer = far(&store(&after.url(), "s", false).await);
+    writer.put("key", 2, HOUR).await.expect("no failure");
+    // Whoever listens stays where he is, and hears nothing of the other server.
+    proxy.lead_to(after.port());
+    kill_readers(&before).await;
+    eventually("it reads from there", async || {
+        matches!(tiers.far().value("key").await, Ok(Some(2)))
+    })
+    .await;
+    tokio::time::sleep(TRUST + TICKS).await;
+    assert_eq!(tiers.value("key").await.expect("an answer"), Some(2));
+    for round in 3..6 {
+        eventually("it is near", async || {
+            tiers.value("key").await.expect("an answer");
+            tiers.get_now("key").is_ready()
+        })
+        .await;
+        writer.put("key", round, HOUR).await.expect("no failure");
+        eventually("it is told", async || {
+            tiers.value("key").await.expect("an answer") == Some(round)
+        })
+        .await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_the_store_reads_from_nowhere_the_near_tier_answers_for_no_longer_than_trust() {
+    let server = Server::start().await;
+    let proxy = Proxy::to(server.port()).await;
+    let tiers = near_behind(&proxy, &server).await;
+    // Where it will read from when it is connected again, nobody knows.
+    proxy.fault(Fault::Refuse);
+    kill_readers(&server).await;
+    eventually("it reads from nowhere", async || tiers.far().value("key").await.is_err()).await;
+    tokio::time::sleep(TRUST + TICKS).await;
+    assert!(!tiers.is_trusted());
+    eventually("it is told why", async || tiers.snapshot().kept_by.contains("is down")).await;
+    proxy.fault(Fault::None);
+    tiers.trusted().await;
+    eventually("it is told", async || tiers.snapshot().kept_by == "tracking").await;
 }
 
 type Tags = Tagged<Tiered<MemoryStore<Marked<u64>>, TaggedFar>, NearMarks<RedisMarks>, u64>;

@@ -25,8 +25,9 @@ const LONGEST: Duration = Duration::from_secs(24 * 3600);
 /// # What it promises
 ///
 /// A near copy is made only if no news of its key has come since the read of the far store began. So the
-/// connection being another one than that of the reads does no harm. When the connection ends, when the server
-/// is flushed, and when news came faster than they were taken, the near tier is emptied before it is used again.
+/// connection being another one than that of the reads does no harm, as long as both are to the same server: when the store
+/// connects again, to what a Sentinel or a name leads to by then, all begins anew, and while it is not connected, the trust runs
+/// out. When the connection ends, when the server is flushed, and when news came faster than they were taken, the near tier is emptied before it is used again.
 /// A server that hangs gives no sign at all, so it is asked all the time (`HELLO`, which also tells whether it is a replica by now): the near tier is used for
 /// [`trust`](Self::trust) after a question that was answered. A near hit is behind by the time that a push takes, and
 /// by `trust` if the connection hangs.

@@ -12,7 +12,7 @@ use smol_str::SmolStr;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::Fallback;
-use super::ears::{Ears, accepted};
+use super::ears::{Ears, Reach, accepted};
 use super::switch::Switch;
 use crate::RedisStore;
 use crate::error::failure;
@@ -120,13 +120,18 @@ impl Watch {
                 Err(_) => {
                     // Whatever was changed before the servers are asked comes before their answers.
                     let now = near.now();
-                    if !ears.are_all(self)? {
+                    let reach = ears.reach(self)?;
+                    if matches!(reach, Reach::Others) {
                         return Ok(());
                     }
                     self.probe(near, &ears, &mut pushes, known).await?;
-                    known = now;
-                    if let Some(known) = known {
-                        near.trust(known, self.trust);
+                    if let Reach::Unknown(error) = reach {
+                        // What is near stays for as long as it was trusted, and no longer.
+                        let why = "a connection of the store is down";
+                        near.kept_by(&format!("{}, while {why}: {error}", self.name()));
+                    } else if let Some(now) = now {
+                        near.trust(now, self.trust);
+                        known = Some(now);
                     }
                     next_probe =
                         Instant::now() + self.probe_every.mul_f64(0.9 + fastrand::f64() / 10.0);
