@@ -370,6 +370,52 @@ async fn near_marks_hear_by_tracking_of_tags_that_others_invalidate() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn tags_below_the_tiers_are_refused_unless_somebody_tells_of_them() {
+    for by_key in [false, true] {
+        let (url, service) = (redis_url().await, fresh_name());
+        let store = store(&url, &service, by_key).await;
+        let marks = RedisMarks::new(&store);
+        let tags = |_: &str, _: Option<&u64>| ["t"];
+        let far = store.clone().namespaced("n").encoded(TaggedCodec::new(Json::new()));
+        let (alone, near) = (far.clone().tagged(marks.clone(), tags), MemoryStore::new(100));
+        let tracking = || tracking(&store, by_key).trust(LONG_TRUST);
+
+        let refused = Tiered::builder(near.clone(), alone.clone()).coherent_by(tracking()).build();
+        let refused = refused.expect_err("nobody tells of the tag");
+        assert_eq!(refused.kind(), ErrorKind::InvalidOption);
+        assert!(refused.to_string().contains("`NearMarks`"), "{refused}");
+        let between = Tiered::new(near.clone(), alone.clone()).shared();
+        let refused = Tiered::builder(near.clone(), between).coherent_by(tracking()).build();
+        assert!(refused.is_err(), "nobody tells the tiers in between either");
+        let bus = || Broadcast::over(RedisBus::new(&store, "n"));
+        let between = Tiered::builder(MemoryStore::new(100), far.clone()).coherent_by(bus());
+        let between = between.build().expect("valid options").tagged(marks.clone(), tags);
+        let refused = Tiered::builder(near.clone(), between).coherent_by(tracking()).build();
+        assert!(refused.is_err(), "the tags are above those who hear of a bus");
+
+        let between = Tiered::builder(MemoryStore::new(100), alone.clone()).coherent_by(bus());
+        let between = between.build().expect("a bus tells of tags");
+        let tiers = Tiered::builder(near.clone(), between).coherent_by(tracking()).build();
+        assert!(tiers.is_ok(), "{tiers:?}");
+
+        let of_marks = Tracking::of_marks(&marks).trust(LONG_TRUST);
+        let of_marks = if by_key { of_marks.by_key() } else { of_marks };
+        let copied = NearMarks::new(marks, of_marks).expect("valid options");
+        let tiers = Tiered::builder(near, far.tagged(copied, tags)).coherent_by(tracking());
+        let tiers = tiers.build().expect("copies of marks tell of tags");
+        alone.put("key", 1, HOUR).await.expect("stored");
+        eventually("it is near", async || {
+            tiers.value("key").await.expect("an answer") == Some(1)
+                && tiers.get_now("key").is_ready()
+        })
+        .await;
+        alone.invalidate_tags(&["t"]).await.expect("invalidated");
+        eventually("it is told", async || tiers.value("key").await.expect("an answer").is_none())
+            .await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_tagged_near_hit_asks_nobody_by_tracking_alone() {
     for by_key in [false, true] {
         let server = Server::start().await;

@@ -115,6 +115,7 @@ impl<N: CacheStore, F: CacheStore<Value = N::Value>> TieredBuilder<N, F> {
             versioned: self.far.capabilities().versioned,
             copies: self.near.capabilities().fenced,
             only_reads: AtomicBool::new(false),
+            tags_are_told: AtomicBool::new(false),
             near: self.near,
             far: self.far,
             near_ttl,
@@ -191,6 +192,14 @@ impl<N: CacheStore, F: CacheStore<Value = N::Value>> Side for Inner<N, F> {
 
     fn copy_only_reads(&self, only: bool) {
         self.only_reads.store(only, Relaxed);
+    }
+
+    fn tags_are_told(&self) {
+        self.tags_are_told.store(true, Relaxed);
+    }
+
+    fn needs_tags(&self) -> bool {
+        self.far.capabilities().tags && !self.tags_are_told.load(Relaxed)
     }
 
     fn clears_far(&self) -> bool {

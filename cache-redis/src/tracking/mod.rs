@@ -64,7 +64,9 @@ const LONGEST: Duration = Duration::from_secs(24 * 3600);
 /// # Tags
 ///
 /// [`of_marks`](Self::of_marks) keeps [`NearMarks`](cache_core::NearMarks) coherent in the same way, so nobody has to publish
-/// what is invalidated by tag either.
+/// what is invalidated by tag either. Put the tags above the tiers, which copy entries that are marked then. Tags *below* the
+/// tiers are refused, unless the marks there are such `NearMarks`, or tiers in between hear of them by a bus: the server tells of
+/// the mark, and nobody knows which copies it is about.
 ///
 /// # Where it is refused
 ///
@@ -179,7 +181,7 @@ impl Tracking {
         self
     }
 
-    fn check(&self) -> Result<()> {
+    fn check(&self, near: &NearTier) -> Result<()> {
         let Watch { probe_every, trust, by_key, .. } = self.watch;
         let why = if probe_every.is_zero() || trust <= probe_every.saturating_mul(2) {
             "trust: must be longer than twice `probe_every`, which must not be zero"
@@ -187,6 +189,9 @@ impl Tracking {
             "trust: must not be longer than a day"
         } else if by_key && self.watch.store.0.news.is_none() {
             "by_key: the store has to be built with `tracked`"
+        } else if near.needs_tags() {
+            "coherent_by: nobody tells the tiers of the far store's tags: put the tags above the tiers, or `NearMarks`, \
+             kept by `Tracking::of_marks`, around the marks"
         } else {
             return Ok(());
         };
@@ -196,7 +201,7 @@ impl Tracking {
 
 impl Coherence for Tracking {
     fn keep(self, near: NearTier) -> Result<Keeper> {
-        self.check()?;
+        self.check(&near)?;
         let runtime =
             Handle::try_current().map_err(|e| Error::with_cause(ErrorKind::NoRuntime, e))?;
         near.kept_by(self.watch.name());

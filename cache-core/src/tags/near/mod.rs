@@ -271,6 +271,7 @@ impl<M: Marks> Marks for NearMarks<M> {
     }
 
     fn attach_near(&self, near: NearTier) {
+        near.tags_are_told();
         self.0.above.attach(near, &self.0.gate);
     }
 }
@@ -357,6 +358,13 @@ impl<M: Marks> Side for Inner<M> {
 
     fn copy_only_reads(&self, only: bool) {
         self.only_reads.store(only, Relaxed);
+    }
+
+    fn tags_are_told(&self) {}
+
+    // They are what is copied.
+    fn needs_tags(&self) -> bool {
+        false
     }
 
     fn clears_far(&self) -> bool {
