@@ -231,6 +231,49 @@ async fn a_server_that_becomes_a_replica_closes_the_near_tier() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bare_store_is_tracked_too() {
+    for by_key in [false, true] {
+        let (url, service) = (redis_url().await, fresh_name());
+        let store = patient_at(&url, &service).operation_timeout(TRUST).bare();
+        let store = if by_key { store.tracked() } else { store };
+        let store = store.connect().await.expect("a server");
+        let far = store.clone().namespaced("n").encoded::<_, u64>(Json::bare());
+        let tracked = |namespace, trust| {
+            let tracking = Tracking::of(&store).namespace(namespace).trust(trust);
+            let tracking = if by_key { tracking.by_key() } else { tracking };
+            let tiers = Tiered::builder(MemoryStore::new(100), far.clone()).near_ttl(HOUR);
+            tiers.coherent_by(tracking).build().expect("valid options")
+        };
+        let tiers = tracked("n", LONG_TRUST);
+        eventually("it is recognised", async || tiers.is_trusted()).await;
+        let (mut other, key) = (foreign(&url).await, format!("{service}:n:key"));
+        for round in 1..=20 {
+            redis::cmd("SET").arg(&key).arg(round).exec_async(&mut other).await.expect("stored");
+            eventually("it is told", async || {
+                tiers.value("key").await.expect("an answer") == Some(round)
+                    && tiers.get_now("key").is_ready()
+            })
+            .await;
+        }
+        redis::cmd("DEL").arg(&key).exec_async(&mut other).await.expect("removed");
+        eventually("it is told", async || tiers.value("key").await.expect("an answer").is_none())
+            .await;
+
+        let elsewhere = tracked("m", TRUST);
+        eventually("it is found out", async || elsewhere.snapshot().kept_by.contains("namespace"))
+            .await;
+        assert!(!elsewhere.is_trusted());
+        let mut left = redis::cmd("KEYS");
+        left.arg(format!("{service}:*probe*"));
+        eventually("between two attempts nothing is left", async || {
+            let left: Vec<String> = left.query_async(&mut other).await.expect("an answer");
+            left.is_empty()
+        })
+        .await;
+    }
+}
+
 /// Ends the connections to this server by which stores read and write, and none on which news of a prefix comes.
 async fn kill_readers(server: &Server) {
     let mut admin = foreign(&server.url()).await;

@@ -1,4 +1,5 @@
 mod ears;
+mod recognise;
 mod switch;
 mod watch;
 
@@ -32,7 +33,8 @@ const LONGEST: Duration = Duration::from_secs(24 * 3600);
 /// [`trust`](Self::trust) after a question that was answered. A near hit is behind by the time that a push takes, and
 /// by `trust` if the connection hangs.
 ///
-/// At the beginning it has the far store write a key, and waits until the server says so. If the names don't match,
+/// At the beginning it has the far store write a key, and waits until the server says so. (A [bare](crate::RedisBuilder::bare) store removes
+/// it instead, so it is put there before, empty, for a moment.) If the names don't match,
 /// because the far store has another namespace, say, the near tier stays closed, and
 /// [`kept_by`](cache_core::TierSnapshot::kept_by) says why.
 ///
