@@ -29,6 +29,11 @@ use crate::listener::{Listener, Push, Pushes};
 /// to every other; [`kept_by`](cache_core::TierSnapshot::kept_by) says so. Plain ones are heard in either case. Sharded ones
 /// have to be refused to all processes of a fleet, or to none: who may not hear them does not hear who may send them.
 ///
+/// A shard hands on all messages in one order, on which the bound of [`Broadcast`](cache_core::Broadcast) relies: what was published before
+/// a heartbeat that comes back has been heard. Plain ones go from node to node, each by a connection of its own, so what is published at a
+/// node whose link lags comes after heartbeats that are newer, and no number is missing that would tell. A near hit is
+/// behind by the trust *and that lag* then.
+///
 /// ```no_run
 /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
 /// use cache_core::{Broadcast, CacheStoreExt, Tiered};
@@ -164,7 +169,10 @@ impl Bus for RedisBus {
             (false, _) => "a bus".to_owned(),
             (true, None) => "a bus on a shard of the cluster".to_owned(),
             (true, Some(why)) => {
-                format!("a bus on all nodes of the cluster, since a shard was refused: {why}")
+                let late = "as late as the links between them";
+                format!(
+                    "a bus on all nodes of the cluster, {late}, since a shard was refused: {why}"
+                )
             }
         }
     }

@@ -151,11 +151,21 @@ impl Inner {
     ///
     /// Why one of them is down.
     pub(crate) fn lives(&self) -> Result<Vec<Arc<Live>>> {
+        let (lives, down) = self.lives_if_any();
+        down.map_or(Ok(lives), Err)
+    }
+
+    /// Every connection that is up, and why another one is down, if one is.
+    pub(crate) fn lives_if_any(&self) -> (Vec<Arc<Live>>, Option<Error>) {
         let (_, all) = self.links();
-        if all.is_empty() {
-            return Err(crate::bus::nowhere());
+        let (mut lives, mut down) = (Vec::new(), all.is_empty().then(crate::bus::nowhere));
+        for link in all {
+            match link.live() {
+                Ok(live) => lives.push(live),
+                Err(error) => down = Some(error),
+            }
         }
-        all.iter().map(|link| link.live()).collect()
+        (lives, down)
     }
 
     /// A connection for what concerns no key, that is up if there is one.

@@ -186,6 +186,7 @@
 //! | own writes | stay near | come back, and go; the next read copies them again | are copied once they are read |
 //! | messages | one for each change, and heartbeats | one for each change, also for leases and for keys that expire | one for each change of a key that was read since its last |
 //! | listens | on a connection of its own, in a cluster to a node of the shard | on a connection of its own, in a cluster to each primary | on the connections of a store that is [`tracked`](RedisBuilder::tracked) |
+//! | tags of the store behind it | are announced | are refused, unless [`NearMarks`](cache_core::NearMarks) tell of them | the same |
 //! | a lost connection | the near tier is emptied, and used when there is a new one | the same | the same |
 //! | a hung connection | the near tier is not used after 1 s | the same | the same |
 //! | another process dies, or is cut off | the near tier is not used 1 s after it was heard, and emptied then | nothing: it is the server that tells | the same |

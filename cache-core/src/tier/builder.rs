@@ -1,4 +1,6 @@
 use std::fmt;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
@@ -117,6 +119,7 @@ impl<N: CacheStore, F: CacheStore<Value = N::Value>> TieredBuilder<N, F> {
             versioned: self.far.capabilities().versioned,
             copies: self.near.capabilities().fenced,
             only_reads: OnlyReads::default(),
+            tags_are_told: AtomicBool::new(false),
             near: self.near,
             far: self.far,
             near_ttl,
@@ -199,6 +202,14 @@ impl<N: CacheStore, F: CacheStore<Value = N::Value>> Side for Inner<N, F> {
     fn reads_below(&self, only: bool) {
         self.only_reads.below(only);
         self.above.tell_reads(&self.only_reads);
+    }
+
+    fn tags_are_told(&self) {
+        self.tags_are_told.store(true, Relaxed);
+    }
+
+    fn needs_tags(&self) -> bool {
+        self.far.capabilities().tags && !self.tags_are_told.load(Relaxed)
     }
 
     fn clears_far(&self) -> bool {

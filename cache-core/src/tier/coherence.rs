@@ -187,6 +187,9 @@ pub(crate) trait Side: Alarm {
     fn copy_only_reads(&self, only: bool);
     /// A store below that keeps copies itself copies what is read alone, or does not any more.
     fn reads_below(&self, only: bool);
+    /// Something below tells of the far store's tags.
+    fn tags_are_told(&self);
+    fn needs_tags(&self) -> bool;
     /// Whether [`Change::Clear`] can be removed from the far store.
     fn clears_far(&self) -> bool;
     fn open_until(&self, until: Moment);
@@ -326,6 +329,20 @@ impl NearTier {
     pub fn copy_only_reads(&self, only: bool) {
         if let Some(side) = self.side.upgrade() {
             side.copy_only_reads(only);
+        }
+    }
+
+    /// Whether the far store has tags, and nothing below tells when one of them is invalidated, as
+    /// [`NearMarks`](crate::NearMarks) do: whoever keeps the near tier coherent has to hear of them himself, or to refuse.
+    #[must_use]
+    pub fn needs_tags(&self) -> bool {
+        self.side.upgrade().is_some_and(|side| side.needs_tags())
+    }
+
+    /// For who is [attached](crate::CacheStore::attach_near), and forgets tags here, too.
+    pub(crate) fn tags_are_told(&self) {
+        if let Some(side) = self.side.upgrade() {
+            side.tags_are_told();
         }
     }
 

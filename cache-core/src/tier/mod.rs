@@ -16,6 +16,7 @@ mod tickets;
 mod writes;
 
 use std::fmt;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 use std::task::Poll;
 use std::time::Duration;
@@ -70,7 +71,7 @@ use crate::{
 /// |---|---|---|
 /// | nothing | nothing | `near_ttl`, 10 s unless it is set |
 /// | [`Broadcast`](crate::Broadcast) over a [`Bus`](crate::Bus) | changes through tiers on the same bus | its [`trust`](crate::Broadcast::trust), if messages are lost or their publisher dies; otherwise the time that a message takes |
-/// | tracking by the server (`cache-redis`) | every change of a key on the server | its trust, if the connection hangs; otherwise the time that a push takes |
+/// | tracking by the server (`cache-redis`) | every change of a key on the server, and of tags only what [`NearMarks`](crate::NearMarks) tell | its trust, if the connection hangs; otherwise the time that a push takes |
 ///
 /// Who keeps the tiers coherent says for how long the near store can be trusted. When that time is over, the near
 /// store answers nothing, and reads go to the far one, until it is known again that no change was missed.
@@ -127,6 +128,8 @@ pub(crate) struct Inner<N, F> {
     copies: bool,
     /// Whether they are made of what is read alone, and not of what is written.
     only_reads: OnlyReads,
+    /// Whether something below tells of the far store's tags.
+    tags_are_told: AtomicBool,
     gate: Gate,
     tickets: Tickets,
     counters: Counters,
@@ -345,6 +348,11 @@ impl<N: CacheStore, F: CacheStore<Value = N::Value>> CacheStore for Tiered<N, F>
     }
 
     fn attach_near(&self, near: NearTier) {
+        // Whatever keeps these tiers coherent hears of tags, if it has not refused.
+        let told = self.0.keeper.get().is_some() || !self.0.needs_tags();
+        if told && self.0.far.capabilities().tags {
+            near.tags_are_told();
+        }
         self.0.above.attach(near, &self.0.gate, &self.0.only_reads);
     }
 }

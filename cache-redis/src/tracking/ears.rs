@@ -1,6 +1,6 @@
 //! The connections on which a server tells what has changed.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use cache_core::{Error, ErrorKind, Result};
 use futures_util::future::{join_all, try_join_all};
@@ -14,10 +14,19 @@ use crate::listener::{Listener, Pushes};
 
 /// Where news comes from, for as long as none of it changes.
 pub(super) enum Ears {
-    /// A connection to each server, for nothing but news of all keys with a prefix.
-    Apart(Vec<(Arc<Link>, Listener)>),
+    /// A connection to each server, for nothing but news of all keys with a prefix, and those by which the store read then.
+    Apart(Vec<(Arc<Link>, Listener)>, Vec<Weak<Live>>),
     /// Those by which the store reads, for news of what was read.
     Reading(Vec<Arc<Live>>),
+}
+
+/// Whether news comes from where the store reads.
+pub(super) enum Reach {
+    All,
+    /// Nobody knows: a connection is down, and the next one may be to another server.
+    Unknown(Error),
+    /// It has other connections by now.
+    Others,
 }
 
 impl Ears {
@@ -45,26 +54,36 @@ impl Ears {
             for (_, listener) in &listeners {
                 watch.arm(listener).await?;
             }
-            Ok((Self::Apart(listeners), pushes))
+            let (lives, _) = store.lives_if_any();
+            let reading = lives.iter().map(Arc::downgrade).collect();
+            Ok((Self::Apart(listeners, reading), pushes))
         }
     }
 
     /// Whether these are still all of the store's. One that was made since is heard of, too, but what an older one was told
-    /// to remember is forgotten.
-    pub(super) fn are_all(&self, watch: &Watch) -> Result<bool> {
+    /// to remember is forgotten. And where somebody listens apart, it may be to another server, by a name that has moved.
+    pub(super) fn reach(&self, watch: &Watch) -> Result<Reach> {
         let store = &watch.store.0;
-        Ok(match self {
-            Self::Apart(listeners) => {
-                same(listeners.iter().map(|(link, _)| link), &store.servers()?)
+        let (same, down) = match self {
+            Self::Apart(listeners, reading) => {
+                let (lives, down) = store.lives_if_any();
+                let known = |live| reading.iter().any(|one| one.as_ptr() == Arc::as_ptr(live));
+                let listening = listeners.iter().map(|(link, _)| link);
+                (same(listening, &store.servers()?) && lives.iter().all(known), down)
             }
-            Self::Reading(reading) => same(reading.iter(), &store.lives()?),
+            Self::Reading(reading) => (same(reading.iter(), &store.lives()?), None),
+        };
+        Ok(match down {
+            _ if !same => Reach::Others,
+            None => Reach::All,
+            Some(error) => Reach::Unknown(error),
         })
     }
 
     /// Asks on each of them. What a server has said before its answer has come in before that.
     pub(super) async fn ask(&self, question: &Cmd, watch: &Watch) -> Vec<Result<Value>> {
         match self {
-            Self::Apart(listeners) => {
+            Self::Apart(listeners, _) => {
                 let asked = listeners.iter().map(|(_, one)| one.ask(question, watch.trust));
                 join_all(asked).await
             }

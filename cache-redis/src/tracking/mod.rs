@@ -1,4 +1,5 @@
 mod ears;
+mod recognise;
 mod switch;
 mod watch;
 
@@ -25,13 +26,15 @@ const LONGEST: Duration = Duration::from_secs(24 * 3600);
 /// # What it promises
 ///
 /// A near copy is made only if no news of its key has come since the read of the far store began. So the
-/// connection being another one than that of the reads does no harm. When the connection ends, when the server
-/// is flushed, and when news came faster than they were taken, the near tier is emptied before it is used again.
+/// connection being another one than that of the reads does no harm, as long as both are to the same server: when the store
+/// connects again, to what a Sentinel or a name leads to by then, all begins anew, and while it is not connected, the trust runs
+/// out. When the connection ends, when the server is flushed, and when news came faster than they were taken, the near tier is emptied before it is used again.
 /// A server that hangs gives no sign at all, so it is asked all the time (`HELLO`, which also tells whether it is a replica by now): the near tier is used for
 /// [`trust`](Self::trust) after a question that was answered. A near hit is behind by the time that a push takes, and
 /// by `trust` if the connection hangs.
 ///
-/// At the beginning it has the far store write a key, and waits until the server says so. If the names don't match,
+/// At the beginning it has the far store write a key, and waits until the server says so. (A [bare](crate::RedisBuilder::bare) store removes
+/// it instead, so it is put there before, empty, for a moment.) If the names don't match,
 /// because the far store has another namespace, say, the near tier stays closed, and
 /// [`kept_by`](cache_core::TierSnapshot::kept_by) says why.
 ///
@@ -63,7 +66,9 @@ const LONGEST: Duration = Duration::from_secs(24 * 3600);
 /// # Tags
 ///
 /// [`of_marks`](Self::of_marks) keeps [`NearMarks`](cache_core::NearMarks) coherent in the same way, so nobody has to publish
-/// what is invalidated by tag either.
+/// what is invalidated by tag either. Put the tags above the tiers, which copy entries that are marked then. Tags *below* the
+/// tiers are refused, unless the marks there are such `NearMarks`, or tiers in between hear of them by a bus: the server tells of
+/// the mark, and nobody knows which copies it is about.
 ///
 /// # Where it is refused
 ///
@@ -178,7 +183,7 @@ impl Tracking {
         self
     }
 
-    fn check(&self) -> Result<()> {
+    fn check(&self, near: &NearTier) -> Result<()> {
         let Watch { probe_every, trust, by_key, .. } = self.watch;
         let why = if probe_every.is_zero() || trust <= probe_every.saturating_mul(2) {
             "trust: must be longer than twice `probe_every`, which must not be zero"
@@ -186,6 +191,9 @@ impl Tracking {
             "trust: must not be longer than a day"
         } else if by_key && self.watch.store.0.news.is_none() {
             "by_key: the store has to be built with `tracked`"
+        } else if near.needs_tags() {
+            "coherent_by: nobody tells the tiers of the far store's tags: put the tags above the tiers, or `NearMarks`, \
+             kept by `Tracking::of_marks`, around the marks"
         } else {
             return Ok(());
         };
@@ -195,7 +203,7 @@ impl Tracking {
 
 impl Coherence for Tracking {
     fn keep(self, near: NearTier) -> Result<Keeper> {
-        self.check()?;
+        self.check(&near)?;
         let runtime =
             Handle::try_current().map_err(|e| Error::with_cause(ErrorKind::NoRuntime, e))?;
         near.kept_by(self.watch.name());

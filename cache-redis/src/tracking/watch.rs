@@ -9,15 +9,14 @@ use cache_core::{Change, Error, ErrorKind, Moment, NearTier, Resync};
 use futures_util::future::{Either, select};
 use redis::Value;
 use smol_str::SmolStr;
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use super::Fallback;
-use super::ears::{Ears, accepted};
+use super::ears::{Ears, Reach, accepted};
 use super::switch::Switch;
 use crate::RedisStore;
 use crate::error::failure;
 use crate::listener::{Listener, Push, Pushes};
-use crate::unique::unique;
 
 /// Who listens for a near tier.
 pub(super) struct Watch {
@@ -104,10 +103,7 @@ impl Watch {
     }
 
     async fn track(&self, near: &NearTier, switch: Option<&Switch>) -> Result<(), End> {
-        let (ears, mut pushes) = Ears::open(self).await?;
-        // From now on every change is heard of. What was copied before goes.
-        near.resync(Resync::Connected).await?;
-        self.recognise(near, &mut pushes).await?;
+        let (ears, mut pushes) = self.begin(near).await?;
         if let Some(switch) = switch {
             switch.stay();
         }
@@ -120,13 +116,18 @@ impl Watch {
                 Err(_) => {
                     // Whatever was changed before the servers are asked comes before their answers.
                     let now = near.now();
-                    if !ears.are_all(self)? {
+                    let reach = ears.reach(self)?;
+                    if matches!(reach, Reach::Others) {
                         return Ok(());
                     }
                     self.probe(near, &ears, &mut pushes, known).await?;
-                    known = now;
-                    if let Some(known) = known {
-                        near.trust(known, self.trust);
+                    if let Reach::Unknown(error) = reach {
+                        // What is near stays for as long as it was trusted, and no longer.
+                        let why = "a connection of the store is down";
+                        near.kept_by(&format!("{}, while {why}: {error}", self.name()));
+                    } else if let Some(now) = now {
+                        near.trust(now, self.trust);
+                        known = Some(now);
                     }
                     next_probe =
                         Instant::now() + self.probe_every.mul_f64(0.9 + fastrand::f64() / 10.0);
@@ -143,32 +144,6 @@ impl Watch {
             Value::ServerError(error) => Err(End::Refused(failure(&error.into()).error)),
             _ => Ok(()),
         }
-    }
-
-    /// Finds out whether what the tiers read and write is what is heard of.
-    async fn recognise(&self, near: &NearTier, pushes: &mut Pushes) -> Result<(), End> {
-        let mark = format!("probe-{:016x}", unique());
-        let full = format!("{}{mark}", self.prefix);
-        near.mark_far(&mark).await?;
-        let heard = timeout(self.trust.max(self.store.0.settings.operation_timeout), async {
-            loop {
-                let push = pushes.next().await?;
-                if let Push::Invalidated(keys) = &push
-                    && keys.iter().any(|key| key[..] == *full.as_bytes())
-                {
-                    return Ok(());
-                }
-                self.heard(near, push, None).await?;
-            }
-        });
-        heard.await.unwrap_or_else(|_| {
-            let mut why =
-                format!("namespace: the far store's keys do not begin with {:?}", self.prefix);
-            if self.by_key {
-                why += ", or it does not read by the store that is tracked";
-            }
-            Err(End::Other(Error::with_cause(ErrorKind::InvalidOption, why)))
-        })
     }
 
     /// Asks every server whether it is there, and hears what it says meanwhile.
@@ -201,7 +176,12 @@ impl Watch {
         Ok(())
     }
 
-    async fn heard(&self, near: &NearTier, push: Push, known: Option<Moment>) -> Result<(), End> {
+    pub(super) async fn heard(
+        &self,
+        near: &NearTier,
+        push: Push,
+        known: Option<Moment>,
+    ) -> Result<(), End> {
         let reason = match push {
             Push::Invalidated(keys) => {
                 let names: Vec<_> = keys.iter().filter_map(|key| self.own(key)).collect();

@@ -1,6 +1,6 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -40,6 +40,8 @@ pub struct Proxy {
 
 #[derive(Debug)]
 struct Shared {
+    /// Where the server is.
+    server: AtomicU16,
     fault: watch::Sender<Fault>,
     /// Changes when all connections are to be reset.
     resets: watch::Sender<usize>,
@@ -58,14 +60,14 @@ impl Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let own = listener.local_addr().expect("an address").port();
         let shared = Arc::new(Shared {
+            server: AtomicU16::new(port),
             fault: watch::Sender::new(Fault::None),
             resets: watch::Sender::new(0),
             connections: AtomicUsize::new(0),
             answers: AtomicUsize::new(0),
             lost: AtomicUsize::new(0),
         });
-        let server = SocketAddr::from(([127, 0, 0, 1], port));
-        let task = tokio::spawn(accept(listener, server, Arc::clone(&shared)));
+        let task = tokio::spawn(accept(listener, Arc::clone(&shared)));
         Self { port: own, shared, task: task.abort_handle() }
     }
 
@@ -78,6 +80,11 @@ impl Proxy {
     /// From now on this goes wrong.
     pub fn fault(&self, fault: Fault) {
         self.shared.fault.send_replace(fault);
+    }
+
+    /// Connections that are made from now on go to the server at this port; the others stay as they are.
+    pub fn lead_to(&self, port: u16) {
+        self.shared.server.store(port, Ordering::SeqCst);
     }
 
     /// Resets all connections.
@@ -110,7 +117,7 @@ impl Drop for Proxy {
     }
 }
 
-async fn accept(listener: TcpListener, server: SocketAddr, shared: Arc<Shared>) {
+async fn accept(listener: TcpListener, shared: Arc<Shared>) {
     // Ends with the task, and all connections with it.
     let mut connections = JoinSet::new();
     while let Ok((client, _)) = listener.accept().await {
@@ -120,6 +127,7 @@ async fn accept(listener: TcpListener, server: SocketAddr, shared: Arc<Shared>) 
         if *shared.fault.borrow() == Fault::Refuse {
             continue;
         }
+        let server = SocketAddr::from(([127, 0, 0, 1], shared.server.load(Ordering::SeqCst)));
         let shared = Arc::clone(&shared);
         connections.spawn(async move {
             let Ok(server) = TcpStream::connect(server).await else {

@@ -266,6 +266,7 @@ impl<M: Marks> Marks for NearMarks<M> {
     }
 
     fn attach_near(&self, near: NearTier) {
+        near.tags_are_told();
         self.0.above.attach(near, &self.0.gate, &self.0.only_reads);
     }
 }
@@ -363,6 +364,13 @@ impl<M: Marks> Side for Inner<M> {
     fn reads_below(&self, only: bool) {
         self.only_reads.below(only);
         self.above.tell_reads(&self.only_reads);
+    }
+
+    fn tags_are_told(&self) {}
+
+    // They are what is copied.
+    fn needs_tags(&self) -> bool {
+        false
     }
 
     fn clears_far(&self) -> bool {
