@@ -512,3 +512,40 @@ async fn encrypted(authority: &Authority) -> (Server, u16) {
     }
     panic!("the server does not start");
 }
+
+/// A journal of one partition.
+async fn open_one(store: &RedisStore, lease: Duration) -> InRedis {
+    let journal = RedisJournal::builder(store, "orders", Json::new());
+    journal.partitions(1).lease(lease).allow_volatile().open().await.expect("a journal")
+}
+
+/// Whether a journal of one partition says that it owns it.
+fn owns(journal: &InRedis) -> bool {
+    format!("{journal:?}").contains("owned: 1")
+}
+
+/// Without its data the server knows of no owner, and nothing of those before.
+#[tokio::test]
+async fn who_has_lost_its_lease_with_the_servers_data_knows_it_when_another_has_it() {
+    let server = Server::start().await;
+    let proxy = Proxy::to(server.port()).await;
+    let service = fresh_name();
+    let open = async |url: &str| {
+        let store = patient_at(url, &service).connect().await.unwrap();
+        open_one(&store, LONG * 10).await
+    };
+    let first = open(&proxy.url()).await;
+    eventually("the first has it", async || owns(&first)).await;
+    let second = open(&server.url()).await;
+
+    // The first one is told nothing until the second one has it.
+    proxy.fault(Fault::Hang);
+    let mut other = foreign(&server.url()).await;
+    let () = redis::cmd("FLUSHALL").query_async(&mut other).await.unwrap();
+    eventually("the second has it", async || owns(&second)).await;
+    proxy.fault(Fault::None);
+    eventually("the first knows it", async || !owns(&first)).await;
+    assert!(owns(&second));
+    let seq = append(&first, 7, "a").await;
+    assert_eq!(take(&second, 1).await[0].write.seq, seq);
+}

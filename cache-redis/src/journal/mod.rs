@@ -114,7 +114,7 @@ struct Shared<K, V> {
 
 struct Partition {
     keys: Keys,
-    /// The token of the lease that this process has, or 0.
+    /// The number of the lease that this process has, or 0.
     token: AtomicU64,
     /// As far as is known: what is in the log, and among the dead letters.
     writes: AtomicUsize,
@@ -206,6 +206,12 @@ where
         &self.partitions[self.index_of(spelled)]
     }
 
+    /// The token of this process's lease with this number. By the process in it nobody else has it, whatever becomes of
+    /// the numbers.
+    fn token(&self, number: u64) -> String {
+        format!("{number}:{}", self.process)
+    }
+
     /// Says that writes of one partition, with their letters if they are parked, are not to be made any more.
     async fn settle(
         &self,
@@ -221,7 +227,7 @@ where
             return Err(taken_over());
         }
         for writes in writes.chunks(TOGETHER) {
-            let (token, most) = (token.to_string(), self.options.most_dead.to_string());
+            let (token, most) = (self.token(token), self.options.most_dead.to_string());
             let numbers: Vec<_> = writes.iter().map(|(_, seq, _)| seq.to_string()).collect();
             let mut arguments: Vec<&[u8]> = vec![token.as_bytes(), most.as_bytes()];
             for ((key, _, letter), seq) in writes.iter().zip(&numbers) {

@@ -68,7 +68,7 @@ where
                 // What is being written right now must not land after the next owner's newer writes: it has until the
                 // end of the lease.
                 if flying == 0 {
-                    let _ = self.lease(partition, "release", token).await;
+                    let _ = self.lease(partition, "release", &self.token(token)).await;
                 }
                 return;
             }
@@ -78,7 +78,7 @@ where
     async fn acquire(&self, partition: &Partition) -> Owned {
         loop {
             let asked = Instant::now();
-            let pause = match self.lease(partition, "acquire", self.process).await {
+            let pause = match self.lease(partition, "acquire", &self.process.to_string()).await {
                 Ok((true, token)) => {
                     return Owned {
                         token,
@@ -105,7 +105,7 @@ where
         loop {
             if Instant::now() >= renew_at {
                 let asked = Instant::now();
-                match self.lease(partition, "renew", owned.token).await {
+                match self.lease(partition, "renew", &self.token(owned.token)).await {
                     Ok((true, _)) => owned.until = asked + self.options.lease,
                     Ok((false, _)) => return,
                     Err(_) => {}
@@ -131,9 +131,9 @@ where
     }
 
     /// Asks for the lease, in the name of this process, or renews it, or gives it back, by its token. Whether it is
-    /// ours, and the token, or how long it is not.
-    async fn lease(&self, partition: &Partition, what: &str, who: u64) -> Result<(bool, u64)> {
-        let (who, life) = (who.to_string(), self.options.lease.as_millis().to_string());
+    /// ours, and its number, or how long it is not.
+    async fn lease(&self, partition: &Partition, what: &str, who: &str) -> Result<(bool, u64)> {
+        let life = self.options.lease.as_millis().to_string();
         let arguments = [what.as_bytes(), life.as_bytes(), who.as_bytes()];
         let answer = self.scripts.lease.run(&self.inner, &partition.keys, &arguments).await?;
         let Value::Array(answer) = answer else { return Err(unexpected()) };
@@ -154,7 +154,7 @@ where
     async fn fetch(&self, partition: &Partition, owned: &mut Owned) -> Result<bool> {
         let mut cursor = if owned.in_doubt { "0-0".to_owned() } else { ">".to_owned() };
         loop {
-            let (token, count) = (owned.token.to_string(), TOGETHER.to_string());
+            let (token, count) = (self.token(owned.token), TOGETHER.to_string());
             let arguments = [token.as_bytes(), CONSUMER, count.as_bytes(), cursor.as_bytes()];
             let answer = self.scripts.fetch.run(&self.inner, &partition.keys, &arguments).await?;
             let (next, entries): (String, Vec<Entry>) = match answer {

@@ -37,7 +37,7 @@ pub(super) struct Keys {
     pub(super) log: SmolStr,
     /// Number and body of the last write of each key.
     pub(super) last: SmolStr,
-    /// The highest number, the bytes of all writes, the token of the last owner.
+    /// The highest number, the bytes of all writes, who the last owner is and its number.
     state: SmolStr,
     /// The token of the owner, for as long as its lease lives.
     owner: SmolStr,
