@@ -549,3 +549,50 @@ async fn who_has_lost_its_lease_with_the_servers_data_knows_it_when_another_has_
     let seq = append(&first, 7, "a").await;
     assert_eq!(take(&second, 1).await[0].write.seq, seq);
 }
+
+/// Five writes are made, and then the server is taken back to when there were two, as by a failover to a replica that was
+/// behind. Its numbers begin this many microseconds ahead of its clock. The number of the fifth, and that of a write after
+/// the loss, which is made.
+async fn numbers_around_a_loss(ahead: u64) -> (Seq, Seq) {
+    let server = Server::start().await;
+    let store = patient_at(&server.url(), &fresh_name()).connect().await.unwrap();
+    let journal = open_one(&store, LONG * 10).await;
+    eventually("it has its partition", async || owns(&journal)).await;
+    let mut other = foreign(&server.url()).await;
+    let keys: Vec<String> =
+        redis::cmd("KEYS").arg("*:state").query_async(&mut other).await.unwrap();
+    let (state, log) = (keys[0].as_str(), keys[0].replace(":state", ":log"));
+    if ahead > 0 {
+        let first = std::time::UNIX_EPOCH.elapsed().unwrap().as_micros() + u128::from(ahead);
+        let mut set = redis::cmd("HSET");
+        set.arg(&[state, "seq", &first.to_string()]);
+        let () = set.query_async(&mut other).await.unwrap();
+    }
+    let mut numbers = Vec::new();
+    for key in 0..5 {
+        numbers.push(append(&journal, key, "before").await);
+        let batch = take(&journal, 1).await;
+        done(&journal, &batch).await;
+    }
+    let second = numbers[1].get().to_string();
+    let mut back = redis::pipe();
+    back.atomic().cmd("HSET").arg(&[state, "seq", &second]).cmd("DEL").arg(&log);
+    back.cmd("XGROUP").arg(&["CREATE", &log, "writers", &second, "MKSTREAM"]);
+    back.cmd("XSETID").arg(&[&log, &second]);
+    let () = back.query_async(&mut other).await.unwrap();
+    let after = append(&journal, 4, "after").await;
+    assert_eq!(take(&journal, 1).await[0].write.seq, after);
+    (numbers[4], after)
+}
+
+#[tokio::test]
+async fn what_is_acknowledged_after_a_loss_is_numbered_higher_than_what_was_lost() {
+    let (lost, after) = numbers_around_a_loss(0).await;
+    assert!(after > lost, "{after:?} after {lost:?}");
+}
+
+#[tokio::test]
+async fn what_is_acknowledged_after_a_loss_by_a_clock_that_is_behind_is_made() {
+    let (lost, after) = numbers_around_a_loss(3_600_000_000).await;
+    assert!(after < lost, "the clock is not behind");
+}

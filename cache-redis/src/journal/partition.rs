@@ -34,7 +34,7 @@ struct Owned {
     token: u64,
     /// The lease lives at least until then.
     until: Instant,
-    /// What has a higher number is not in the backlog, nor among the `unfit`.
+    /// What has a higher number is not in the backlog, nor among the `unfit`. Of what was given out before, the rest is.
     seen: u64,
     /// What was given out, and perhaps got lost on the way, has to be asked for again.
     in_doubt: bool,
@@ -165,9 +165,11 @@ where
             for (id, key, body, times) in entries {
                 let seq = id.split('-').next().and_then(|seq| seq.parse().ok());
                 let seq: u64 = seq.ok_or_else(unexpected)?;
-                if seq > owned.seen {
+                // What is given out for the first time is new whatever its number, which is low after a failover to a
+                // server that had not got all and whose clock is behind.
+                if seq > owned.seen || !owned.in_doubt {
                     owned.unfit.extend(self.take(key.0, seq, &body, times));
-                    owned.seen = seq;
+                    owned.seen = owned.seen.max(seq);
                 }
             }
             match (owned.in_doubt, next.as_str()) {
