@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cache_core::testing::fresh_name;
-use cache_core::{Bounds, Due, Error, ErrorKind, Journal, Seq, Taken};
+use cache_core::{Bounds, Due, Error, ErrorKind, Journal, Seq, Taken, Write};
 use cache_redis::{RedisJournal, RedisStore};
 use cache_serde::Json;
 use cache_tests::redis::{
@@ -595,4 +595,25 @@ async fn what_is_acknowledged_after_a_loss_is_numbered_higher_than_what_was_lost
 async fn what_is_acknowledged_after_a_loss_by_a_clock_that_is_behind_is_made() {
     let (lost, after) = numbers_around_a_loss(3_600_000_000).await;
     assert!(after < lost, "the clock is not behind");
+}
+
+#[tokio::test]
+async fn no_batch_begins_after_the_lease_however_long_the_server_is_waited_for() {
+    let server = Server::start().await;
+    let proxy = Proxy::to(server.port()).await;
+    let store = patient_at(&proxy.url(), &fresh_name()).operation_timeout(LONG * 10);
+    let store = store.connect().await.unwrap();
+    let journal = open_one(&store, Duration::from_secs(3)).await;
+    let write = Write::new(7, Some("a".to_owned()));
+    append(&journal, 7, "a").await;
+    eventually("it has it", async || journal.backlog().depth().waiting == 1).await;
+    eventually("it may make it", async || journal.is_ours(&write)).await;
+    proxy.fault(Fault::Hang);
+    eventually("it lets go", async || journal.backlog().depth().writes() == 0).await;
+    let early = tokio::time::timeout(SHORT, journal.backlog().take(EVERYTHING)).await;
+    assert!(early.is_err(), "a batch begins without a lease");
+    assert!(!journal.is_ours(&write), "a batch may begin without a lease");
+    // Nothing is lost by that.
+    proxy.fault(Fault::None);
+    assert_eq!(take(&journal, 1).await[0].write.key, 7);
 }

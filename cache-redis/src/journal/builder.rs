@@ -72,8 +72,9 @@ where
         self
     }
 
-    /// For how long a process that does not answer keeps its partitions, 10 s by default. It should be longer than a
-    /// write to the source takes, and pauses of the process.
+    /// For how long a process that does not answer keeps its partitions, 10 s by default. A third of it should be longer than
+    /// a write to the source takes, and pauses of the process: that much is left for what has begun when it can't be
+    /// renewed.
     pub fn lease(mut self, life: Duration) -> Self {
         self.options.lease = life;
         self

@@ -4,6 +4,7 @@ mod builder;
 mod partition;
 mod row;
 mod scripts;
+mod tenure;
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -12,7 +13,7 @@ use std::time::Duration;
 
 use cache_core::{
     Backlog, Bounds, CacheKey, Codec, DeadLetter, Depth, Error, ErrorKind, Journal, Result, Seq,
-    Taken,
+    Taken, Write,
 };
 use redis::Value;
 use smol_str::SmolStr;
@@ -28,6 +29,7 @@ use crate::inner::Inner;
 use crate::unique::unique;
 use row::Bodies;
 use scripts::{Keys, Scripts, ask};
+use tenure::Until;
 
 /// How often the log is asked whether all is done.
 const POLL: Duration = Duration::from_millis(20);
@@ -68,10 +70,11 @@ const TOGETHER: usize = 500;
 ///
 /// Each write is made **at least once**. Of each key the last one counts: older ones that have not been made
 /// are dropped from the log. Keys are spread over partitions, each of which is made by one process at a time: the one that
-/// has its lease. When it ends or dies, another takes over what it was given and had not finished. A process that stood
-/// still for longer than the lease may, on waking up, still finish the batch it had begun, after another has written
-/// newer values: if that matters, let the source compare [`Write::seq`](cache_core::Write::seq), which grows with every
-/// write of a key, whoever makes it. What such a process says to be done afterwards is refused.
+/// has its lease. When it ends or dies, another takes over what it was given and had not finished. Who can't renew its
+/// lease lets go of what waits when a third of it is left, which is for what is being written just then. A write that takes
+/// longer, and one of a process that stood still meanwhile, may reach the source after another has written newer values: if
+/// that matters, let the source compare [`Write::seq`](cache_core::Write::seq), which grows with every write of a key, whoever
+/// makes it. What such a process says to be done afterwards is refused.
 ///
 /// Where a disk of one's own is at hand, the journal of `cache-journal` is the durable one; this is the shared one.
 ///
@@ -116,6 +119,8 @@ struct Partition {
     keys: Keys,
     /// The number of the lease that this process has, or 0.
     token: AtomicU64,
+    /// Until when this process may begin to make its writes.
+    until: Until,
     /// As far as is known: what is in the log, and among the dead letters.
     writes: AtomicUsize,
     dead: AtomicUsize,
@@ -126,6 +131,7 @@ fn partitions(journal: &str, count: usize) -> Box<[Partition]> {
     let partition = |index| Partition {
         keys: Keys::new(journal, index),
         token: AtomicU64::new(0),
+        until: Until::new(),
         writes: AtomicUsize::new(0),
         dead: AtomicUsize::new(0),
     };
@@ -158,6 +164,13 @@ where
         codec: impl Codec<K> + Codec<V>,
     ) -> RedisJournalBuilder<K, V> {
         RedisJournalBuilder::new(store, name, codec)
+    }
+
+    /// Whether this process may begin to make this write now: it has the lease of its partition, and more than a third of
+    /// that is left.
+    #[must_use]
+    pub fn is_ours(&self, write: &Write<K, V>) -> bool {
+        self.shared.partition(&write.key.key()).until.is_ahead()
     }
 
     fn start(shared: Arc<Shared<K, V>>) -> Self {
