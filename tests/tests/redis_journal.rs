@@ -617,3 +617,33 @@ async fn no_batch_begins_after_the_lease_however_long_the_server_is_waited_for()
     proxy.fault(Fault::None);
     assert_eq!(take(&journal, 1).await[0].write.key, 7);
 }
+
+#[tokio::test]
+async fn what_could_not_be_said_to_be_done_is_said_as_soon_as_the_server_listens() {
+    let server = Server::start().await;
+    let proxy = Proxy::to(server.port()).await;
+    let store = patient_at(&proxy.url(), &fresh_name()).connect().await.unwrap();
+    let journal = open_one(&store, LONG * 10).await;
+    for (key, fault) in [(7, Fault::Refuse), (8, Fault::Hang)] {
+        append(&journal, key, "a").await;
+        let batch = take(&journal, 1).await;
+        proxy.fault(fault);
+        if fault == Fault::Hang {
+            // As by a caller that does not wait for longer.
+            let given_up = tokio::time::timeout(SHORT, journal.done(&batch)).await;
+            assert!(given_up.is_err(), "{given_up:?}");
+        }
+        proxy.reset();
+        eventually("the connection is lost", async || !store.is_connected()).await;
+        if fault == Fault::Refuse {
+            let error = journal.done(&batch).await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+        }
+        journal.backlog().done(&batch);
+        proxy.fault(Fault::None);
+        store.connected().await;
+        tokio::time::timeout(LONG, journal.drained()).await.expect("drained in time").unwrap();
+        assert_eq!(journal.pending(&key.to_string()).await.unwrap(), None);
+        assert_eq!(journal.depth().writes(), 0);
+    }
+}

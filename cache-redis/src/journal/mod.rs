@@ -5,6 +5,7 @@ mod partition;
 mod row;
 mod scripts;
 mod tenure;
+mod unsaid;
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -30,6 +31,7 @@ use crate::unique::unique;
 use row::Bodies;
 use scripts::{Keys, Scripts, ask};
 use tenure::Until;
+use unsaid::{Saying, Unsaid};
 
 /// How often the log is asked whether all is done.
 const POLL: Duration = Duration::from_millis(20);
@@ -115,12 +117,16 @@ struct Shared<K, V> {
     sealed: AtomicBool,
 }
 
+/// A write that is not to be made any more: key, number, and its letter if it is parked.
+type Settled = (SmolStr, u64, Vec<u8>);
+
 struct Partition {
     keys: Keys,
     /// The number of the lease that this process has, or 0.
     token: AtomicU64,
     /// Until when this process may begin to make its writes.
     until: Until,
+    unsaid: Unsaid,
     /// As far as is known: what is in the log, and among the dead letters.
     writes: AtomicUsize,
     dead: AtomicUsize,
@@ -132,6 +138,7 @@ fn partitions(journal: &str, count: usize) -> Box<[Partition]> {
         keys: Keys::new(journal, index),
         token: AtomicU64::new(0),
         until: Until::new(),
+        unsaid: Unsaid::default(),
         writes: AtomicUsize::new(0),
         dead: AtomicUsize::new(0),
     };
@@ -225,12 +232,8 @@ where
         format!("{number}:{}", self.process)
     }
 
-    /// Says that writes of one partition, with their letters if they are parked, are not to be made any more.
-    async fn settle(
-        &self,
-        partition: &Partition,
-        writes: &[(SmolStr, u64, Vec<u8>)],
-    ) -> Result<()> {
+    /// Says that writes of one partition are not to be made any more.
+    async fn settle(&self, partition: &Partition, writes: &[Settled]) -> Result<()> {
         let token = partition.token.load(Ordering::Acquire);
         let taken_over = || {
             let why = "another process has taken over this part of the journal";
@@ -359,18 +362,21 @@ where
         }
     }
 
+    /// What can't be said now is said again for as long as this process has the partition.
     async fn done(&self, writes: &[Taken<K, V>]) -> Result<()> {
         let mut parts = vec![Vec::new(); self.shared.partitions.len()];
         for Taken { write, .. } in writes {
             let spelled = SmolStr::new(&*write.key.key());
             parts[self.shared.index_of(&spelled)].push((spelled, write.seq.get(), Vec::new()));
         }
+        let parts = self.shared.partitions.iter().zip(parts);
+        let parts = parts.filter(|(_, writes)| !writes.is_empty());
+        // All at once, so that nothing is left out if this is given up.
+        let parts: Vec<_> = parts.map(|(one, writes)| Saying::new(one, writes)).collect();
         let mut result = Ok(());
-        for (partition, writes) in self.shared.partitions.iter().zip(&parts) {
-            if !writes.is_empty() {
-                // Those of the others are done even so.
-                result = result.and(self.shared.settle(partition, writes).await);
-            }
+        for saying in parts {
+            // Those of the others are done even so.
+            result = result.and(self.shared.say(saying).await);
         }
         result
     }

@@ -13,7 +13,7 @@ use smol_str::SmolStr;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-use super::{Partition, Shared, row, unsigned};
+use super::{Partition, Settled, Shared, row, unsigned};
 use crate::error::{failure, unexpected};
 use crate::link::Dialled;
 
@@ -38,8 +38,8 @@ struct Owned {
     seen: u64,
     /// Where to go on in asking again for what was given out, and perhaps got lost on the way; `None` if nothing has.
     doubt: Option<String>,
-    /// Writes that can't be made, and have to become dead letters: key, number and letter.
-    unfit: Vec<(SmolStr, u64, Vec<u8>)>,
+    /// Writes that can't be made, and have to become dead letters.
+    unfit: Vec<Settled>,
     /// The connection that waits for news.
     waiting: Option<Dialled>,
 }
@@ -75,6 +75,7 @@ where
             let closed = matches!(select(pin!(own), pin!(closed)).await, Either::Right(_));
             let token = partition.token.swap(0, Ordering::AcqRel);
             partition.until.clear();
+            partition.unsaid.clear();
             // Whoever is the next owner makes them.
             let flying = self.backlog.forget(|write| self.index_of(&write.key.key()) == index);
             if closed {
@@ -150,19 +151,21 @@ where
 
     /// Takes a page of what there is, and waits if that was all; `false` if the partition is somebody else's by now.
     async fn turn(&self, partition: &Partition, owned: &mut Owned) -> bool {
-        match self.fetch(partition, owned).await {
-            Ok(Fetched::Some) => return true,
-            Ok(Fetched::All) => {}
+        let are_more = match self.fetch(partition, owned).await {
+            Ok(Fetched::Some) => true,
+            Ok(Fetched::All) => false,
             Ok(Fetched::Lost) => return false,
             Err(_) => {
                 owned.doubt = Some(BEGINNING.to_owned());
                 sleep(PAUSE.min(self.options.lease / 3)).await;
                 return true;
             }
-        }
+        };
         self.park_unfit(partition, owned).await;
-        let wait = self.renew_at(owned).saturating_duration_since(Instant::now()).min(BLOCK);
-        self.wait_for_news(partition, owned, wait.max(Duration::from_millis(1))).await;
+        if !self.say_again(partition).await && !are_more {
+            let wait = self.renew_at(owned).saturating_duration_since(Instant::now()).min(BLOCK);
+            self.wait_for_news(partition, owned, wait.max(Duration::from_millis(1))).await;
+        }
         true
     }
 
@@ -214,13 +217,7 @@ where
     }
 
     /// Puts a write into the backlog; if it can't be made, returns it with its letter.
-    fn take(
-        &self,
-        key: SmolStr,
-        seq: u64,
-        body: &[u8],
-        times: u32,
-    ) -> Option<(SmolStr, u64, Vec<u8>)> {
+    fn take(&self, key: SmolStr, seq: u64, body: &[u8], times: u32) -> Option<Settled> {
         let cause = match self.bodies.decode(&key, body) {
             Ok((decoded, value)) if times <= self.options.most_deliveries => {
                 let write = Write::new(decoded, value).numbered(Seq::new(seq));
