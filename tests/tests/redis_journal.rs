@@ -647,3 +647,14 @@ async fn what_could_not_be_said_to_be_done_is_said_as_soon_as_the_server_listens
         assert_eq!(journal.depth().writes(), 0);
     }
 }
+
+#[tokio::test]
+async fn a_lease_that_no_server_can_keep_is_refused() {
+    let store = store().await;
+    for lease in [Duration::MAX, Duration::from_secs(u64::MAX / 1000), Duration::ZERO] {
+        let journal = RedisJournal::<u64, String>::builder(&store, "orders", Json::new());
+        let error = journal.lease(lease).allow_volatile().open().await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidOption, "{lease:?}");
+        assert!(error.to_string().contains("lease"), "{error}");
+    }
+}
