@@ -323,12 +323,9 @@ where
         let partition = self.shared.partition(&spelled);
         let share = |all: usize| all.div_ceil(options.partitions).to_string();
         let (writes, bytes) = (share(options.bounds.writes), share(options.bounds.bytes));
+        let arguments = [spelled.as_bytes(), &body, writes.as_bytes(), bytes.as_bytes()];
         // A server that was only slow must not append what its caller has given up.
-        let live = inner.route(&partition.keys.log)?.live;
-        let not_after = inner.not_after(&live).to_string();
-        let arguments =
-            [spelled.as_bytes(), &body, writes.as_bytes(), bytes.as_bytes(), not_after.as_bytes()];
-        match scripts.append.run(inner, &partition.keys, &arguments).await? {
+        match scripts.append.run_in_time(inner, &partition.keys, &arguments).await? {
             Value::Int(-1) => Err(Error::new(ErrorKind::Full)),
             Value::Int(0) => Err(Error::with_cause(
                 ErrorKind::Unavailable,
