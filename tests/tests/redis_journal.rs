@@ -658,3 +658,31 @@ async fn a_lease_that_no_server_can_keep_is_refused() {
         assert!(error.to_string().contains("lease"), "{error}");
     }
 }
+
+#[tokio::test]
+async fn what_is_foreign_in_the_log_becomes_a_dead_letter_and_holds_nobody_up() {
+    let server = Server::start().await;
+    let store = patient_at(&server.url(), &fresh_name()).connect().await.unwrap();
+    let journal = open_one(&store, LONG * 10).await;
+    eventually("it has its partition", async || owns(&journal)).await;
+    let mut other = foreign(&server.url()).await;
+    let logs: Vec<String> = redis::cmd("KEYS").arg("*:log").query_async(&mut other).await.unwrap();
+    for (id, fields) in [("1-0", &[&b"a"[..], b"b"][..]), ("2-0", &[b"k", b"\xff\xfe", b"b", b"c"])]
+    {
+        let mut add = redis::cmd("XADD");
+        let () = add.arg(&logs[0]).arg(id).arg(fields).query_async(&mut other).await.unwrap();
+    }
+    append(&journal, 7, "a").await;
+    let batch = take(&journal, 1).await;
+    assert_eq!((batch.len(), batch[0].write.key), (1, 7));
+    done(&journal, &batch).await;
+    tokio::time::timeout(LONG, journal.drained()).await.expect("drained in time").unwrap();
+    let letters = journal.dead_letters(10).await.unwrap();
+    let found: Vec<_> = letters.iter().map(|letter| letter.seq.get()).collect();
+    assert_eq!(found, [1, 2]);
+    for letter in &letters {
+        assert!(letter.cause.contains("can't be read"), "{}", letter.cause);
+        assert!(journal.discard(&letter.key, letter.seq).await.unwrap());
+    }
+    assert_eq!(journal.dead(), 0);
+}

@@ -118,7 +118,7 @@ struct Shared<K, V> {
 }
 
 /// A write that is not to be made any more: key, number, and its letter if it is parked.
-type Settled = (SmolStr, u64, Vec<u8>);
+type Settled = (Vec<u8>, u64, Vec<u8>);
 
 struct Partition {
     keys: Keys,
@@ -247,7 +247,7 @@ where
             let numbers: Vec<_> = writes.iter().map(|(_, seq, _)| seq.to_string()).collect();
             let mut arguments: Vec<&[u8]> = vec![token.as_bytes(), most.as_bytes()];
             for ((key, _, letter), seq) in writes.iter().zip(&numbers) {
-                arguments.extend([key.as_bytes(), seq.as_bytes(), letter]);
+                arguments.extend([key, seq.as_bytes(), letter]);
             }
             match self.scripts.done.run(&self.inner, &partition.keys, &arguments).await? {
                 Value::Int(-1) => return Err(taken_over()),
@@ -364,7 +364,8 @@ where
         let mut parts = vec![Vec::new(); self.shared.partitions.len()];
         for Taken { write, .. } in writes {
             let spelled = SmolStr::new(&*write.key.key());
-            parts[self.shared.index_of(&spelled)].push((spelled, write.seq.get(), Vec::new()));
+            let settled = (spelled.as_bytes().to_vec(), write.seq.get(), Vec::new());
+            parts[self.shared.index_of(&spelled)].push(settled);
         }
         let parts = self.shared.partitions.iter().zip(parts);
         let parts = parts.filter(|(_, writes)| !writes.is_empty());
@@ -384,7 +385,9 @@ where
         let body = self.shared.bodies.encode(&write.key, write.value.as_ref())?;
         let letter = row::letter(taken.tries(), &spelled, &cause.to_string(), &body);
         let partition = self.shared.partition(&spelled);
-        self.shared.settle(partition, &[(spelled.clone(), write.seq.get(), letter)]).await
+        self.shared
+            .settle(partition, &[(spelled.as_bytes().to_vec(), write.seq.get(), letter)])
+            .await
     }
 
     async fn dead_letters(&self, most: usize) -> Result<Vec<DeadLetter<K, V>>> {

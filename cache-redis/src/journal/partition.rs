@@ -9,7 +9,6 @@ use std::time::Duration;
 use cache_core::{CacheKey, Result, Seq, Write};
 use futures_util::future::{Either, select};
 use redis::{Cmd, Value};
-use smol_str::SmolStr;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
@@ -206,7 +205,7 @@ where
             // What is given out for the first time is new whatever its number, which is low after a failover to a
             // server that had not got all and whose clock is behind.
             if seq > owned.seen || owned.doubt.is_none() {
-                owned.unfit.extend(self.take(key.0, seq, &body, times));
+                owned.unfit.extend(self.take(key, seq, &body, times));
                 owned.seen = owned.seen.max(seq);
             }
         }
@@ -217,8 +216,13 @@ where
     }
 
     /// Puts a write into the backlog; if it can't be made, returns it with its letter.
-    fn take(&self, key: SmolStr, seq: u64, body: &[u8], times: u32) -> Option<Settled> {
-        let cause = match self.bodies.decode(&key, body) {
+    fn take(&self, key: Vec<u8>, seq: u64, body: &[u8], times: u32) -> Option<Settled> {
+        // Whoever else writes into the log may write anything.
+        let (spelled, decoded) = match std::str::from_utf8(&key) {
+            Ok(spelled) => (spelled, self.bodies.decode(spelled, body)),
+            Err(error) => ("", Err(row::unreadable("", error))),
+        };
+        let cause = match decoded {
             Ok((decoded, value)) if times <= self.options.most_deliveries => {
                 let write = Write::new(decoded, value).numbered(Seq::new(seq));
                 self.backlog.push(write, key.len() + body.len());
@@ -227,7 +231,7 @@ where
             Ok(_) => format!("{times} processes have begun it, and none has finished it"),
             Err(error) => error.to_string(),
         };
-        let letter = row::letter(times, &key, &cause, body);
+        let letter = row::letter(times, spelled, &cause, body);
         Some((key, seq, letter))
     }
 
@@ -274,13 +278,4 @@ async fn waited(dialled: &Dialled, read: &Cmd) -> bool {
 }
 
 /// Id, key, body, and how often it was given out.
-type Entry = (String, SpelledKey, Vec<u8>, u32);
-
-/// A key as it is spelled.
-struct SpelledKey(SmolStr);
-
-impl redis::FromRedisValue for SpelledKey {
-    fn from_redis_value(value: Value) -> Result<Self, redis::ParsingError> {
-        String::from_redis_value(value).map(|key| Self(key.into()))
-    }
-}
+type Entry = (String, Vec<u8>, Vec<u8>, u32);
