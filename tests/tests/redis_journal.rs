@@ -686,3 +686,31 @@ async fn what_is_foreign_in_the_log_becomes_a_dead_letter_and_holds_nobody_up() 
     }
     assert_eq!(journal.dead(), 0);
 }
+
+#[tokio::test]
+async fn who_drains_in_vain_knows_how_much_is_left_also_if_another_makes_it() {
+    let server = Server::start().await;
+    let proxy = Proxy::to(server.port()).await;
+    let service = fresh_name();
+    let open = async |url: &str| {
+        let store = patient_at(url, &service).connect().await.unwrap();
+        open_one(&store, LONG * 10).await
+    };
+    let owner = open(&server.url()).await;
+    eventually("it has its partition", async || owns(&owner)).await;
+    let (other, deaf) = (open(&server.url()).await, open(&proxy.url()).await);
+    for key in 0..50 {
+        append(&other, key, "v").await;
+    }
+    // Nobody takes what the owner has, so this does not end.
+    tokio::select! {
+        drained = other.drained() => panic!("drained: {drained:?}"),
+        () = eventually("it knows", async || other.depth().writes() == 50) => {}
+    }
+    assert_eq!(other.depth().writes(), 50);
+    // Who can't ask knows that it is not known to be nothing.
+    proxy.fault(Fault::Hang);
+    let drained = tokio::time::timeout(SHORT, deaf.drained()).await;
+    assert!(drained.is_err(), "{drained:?}");
+    assert_eq!(deaf.depth().writes(), 1);
+}

@@ -1,6 +1,7 @@
 //! A journal in Redis Streams, which processes share.
 
 mod builder;
+mod drain;
 mod partition;
 mod row;
 mod scripts;
@@ -16,6 +17,7 @@ use cache_core::{
     Backlog, Bounds, CacheKey, Codec, DeadLetter, Depth, Error, ErrorKind, Journal, Result, Seq,
     Taken, Write,
 };
+use futures_util::future::join_all;
 use redis::Value;
 use smol_str::SmolStr;
 use tokio::sync::watch;
@@ -28,13 +30,11 @@ use crate::RedisStore;
 use crate::error::unexpected;
 use crate::inner::Inner;
 use crate::unique::unique;
+use drain::POLL;
 use row::Bodies;
 use scripts::{Keys, Scripts, ask};
 use tenure::Until;
 use unsaid::{Saying, Unsaid};
-
-/// How often the log is asked whether all is done.
-const POLL: Duration = Duration::from_millis(20);
 
 /// So many writes are said to be done together.
 const TOGETHER: usize = 500;
@@ -258,41 +258,6 @@ where
         }
         Ok(())
     }
-
-    /// Waits until the log of a partition has nothing that was there when this began.
-    async fn emptied(&self, partition: &Partition) -> Result<()> {
-        let command = |name: &str, from: &str, to: &str| {
-            let mut command = redis::cmd(name);
-            command.arg(partition.keys.log.as_str()).arg(from).arg(to).arg("COUNT").arg(1);
-            command
-        };
-        let last = ask(&self.inner, &partition.keys.log, || command("XREVRANGE", "+", "-")).await?;
-        let Some(last) = first_id(&last) else { return Ok(()) };
-        loop {
-            let first = ask(&self.inner, &partition.keys.log, || command("XRANGE", "-", &last));
-            if first_id(&first.await?).is_none() {
-                return Ok(());
-            }
-            // What is in the backlog, and what comes into it meanwhile, is due at once.
-            let _ = timeout(POLL, self.backlog.drained()).await;
-            sleep(POLL).await;
-        }
-    }
-
-    /// Looks how much there is.
-    async fn count(&self, partition: &Partition) -> Result<()> {
-        for (key, count) in
-            [(&partition.keys.last, &partition.writes), (&partition.keys.dead, &partition.dead)]
-        {
-            let mut command = redis::cmd("HLEN");
-            command.arg(key.as_str());
-            match ask(&self.inner, key, || command.clone()).await? {
-                Value::Int(length) => count.store(unsigned(length), Ordering::Relaxed),
-                _ => return Err(unexpected()),
-            }
-        }
-        Ok(())
-    }
 }
 
 #[deny(clippy::missing_trait_methods)]
@@ -434,13 +399,7 @@ where
 
     /// Whoever makes the writes: if that is another process, this waits for it.
     async fn drained(&self) -> Result<()> {
-        for partition in &self.shared.partitions {
-            self.shared.emptied(partition).await?;
-        }
-        for partition in &self.shared.partitions {
-            self.shared.count(partition).await?;
-        }
-        Ok(())
+        self.shared.drain().await
     }
 
     /// Of all processes, as it was a moment ago.
@@ -469,7 +428,7 @@ where
             let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
             std::mem::take(&mut *tasks)
         };
-        let ended = futures_util::future::join_all(tasks);
+        let ended = join_all(tasks);
         match timeout(limit, ended).await {
             Ok(_) => Ok(()),
             Err(_) => {
@@ -502,14 +461,4 @@ impl<K, V> fmt::Debug for RedisJournal<K, V> {
 
 fn unsigned(length: i64) -> usize {
     usize::try_from(length).unwrap_or(0)
-}
-
-/// The id of the first entry in an answer.
-fn first_id(entries: &Value) -> Option<String> {
-    let Value::Array(entries) = entries else { return None };
-    let Some(Value::Array(entry)) = entries.first() else { return None };
-    match entry.first() {
-        Some(Value::BulkString(id)) => Some(String::from_utf8_lossy(id).into_owned()),
-        _ => None,
-    }
 }
