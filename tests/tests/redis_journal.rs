@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cache_core::testing::fresh_name;
-use cache_core::{Bounds, Due, Error, ErrorKind, Journal, Seq, Taken};
+use cache_core::{Bounds, Due, Error, ErrorKind, Journal, Seq, Taken, Write};
 use cache_redis::{RedisJournal, RedisStore};
 use cache_serde::Json;
 use cache_tests::redis::{
@@ -522,4 +522,206 @@ async fn encrypted(authority: &Authority) -> (Server, u16) {
         }
     }
     panic!("the server does not start");
+}
+
+/// A journal of one partition.
+async fn open_one(store: &RedisStore, lease: Duration) -> InRedis {
+    let journal = RedisJournal::builder(store, "orders", Json::new());
+    journal.partitions(1).lease(lease).allow_volatile().open().await.expect("a journal")
+}
+
+/// Whether a journal of one partition says that it owns it.
+fn owns(journal: &InRedis) -> bool {
+    format!("{journal:?}").contains("owned: 1")
+}
+
+/// Without its data the server knows of no owner, and nothing of those before.
+#[tokio::test]
+async fn who_has_lost_its_lease_with_the_servers_data_knows_it_when_another_has_it() {
+    let server = Server::start().await;
+    let proxy = Proxy::to(server.port()).await;
+    let service = fresh_name();
+    let open = async |url: &str| {
+        let store = patient_at(url, &service).connect().await.unwrap();
+        open_one(&store, LONG * 10).await
+    };
+    let first = open(&proxy.url()).await;
+    eventually("the first has it", async || owns(&first)).await;
+    let second = open(&server.url()).await;
+
+    // The first one is told nothing until the second one has it.
+    proxy.fault(Fault::Hang);
+    let mut other = foreign(&server.url()).await;
+    let () = redis::cmd("FLUSHALL").query_async(&mut other).await.unwrap();
+    eventually("the second has it", async || owns(&second)).await;
+    proxy.fault(Fault::None);
+    eventually("the first knows it", async || !owns(&first)).await;
+    assert!(owns(&second));
+    let seq = append(&first, 7, "a").await;
+    assert_eq!(take(&second, 1).await[0].write.seq, seq);
+}
+
+/// Five writes are made, and then the server is taken back to when there were two, as by a failover to a replica that was
+/// behind. Its numbers begin this many microseconds ahead of its clock. The number of the fifth, and that of a write after
+/// the loss, which is made.
+async fn numbers_around_a_loss(ahead: u64) -> (Seq, Seq) {
+    let server = Server::start().await;
+    let store = patient_at(&server.url(), &fresh_name()).connect().await.unwrap();
+    let journal = open_one(&store, LONG * 10).await;
+    eventually("it has its partition", async || owns(&journal)).await;
+    let mut other = foreign(&server.url()).await;
+    let keys: Vec<String> =
+        redis::cmd("KEYS").arg("*:state").query_async(&mut other).await.unwrap();
+    let (state, log) = (keys[0].as_str(), keys[0].replace(":state", ":log"));
+    if ahead > 0 {
+        let first = std::time::UNIX_EPOCH.elapsed().unwrap().as_micros() + u128::from(ahead);
+        let mut set = redis::cmd("HSET");
+        set.arg(&[state, "seq", &first.to_string()]);
+        let () = set.query_async(&mut other).await.unwrap();
+    }
+    let mut numbers = Vec::new();
+    for key in 0..5 {
+        numbers.push(append(&journal, key, "before").await);
+        let batch = take(&journal, 1).await;
+        done(&journal, &batch).await;
+    }
+    let second = numbers[1].get().to_string();
+    let mut back = redis::pipe();
+    back.atomic().cmd("HSET").arg(&[state, "seq", &second]).cmd("DEL").arg(&log);
+    back.cmd("XGROUP").arg(&["CREATE", &log, "writers", &second, "MKSTREAM"]);
+    back.cmd("XSETID").arg(&[&log, &second]);
+    let () = back.query_async(&mut other).await.unwrap();
+    let after = append(&journal, 4, "after").await;
+    assert_eq!(take(&journal, 1).await[0].write.seq, after);
+    (numbers[4], after)
+}
+
+#[tokio::test]
+async fn what_is_acknowledged_after_a_loss_is_numbered_higher_than_what_was_lost() {
+    let (lost, after) = numbers_around_a_loss(0).await;
+    assert!(after > lost, "{after:?} after {lost:?}");
+}
+
+#[tokio::test]
+async fn what_is_acknowledged_after_a_loss_by_a_clock_that_is_behind_is_made() {
+    let (lost, after) = numbers_around_a_loss(3_600_000_000).await;
+    assert!(after < lost, "the clock is not behind");
+}
+
+#[tokio::test]
+async fn no_batch_begins_after_the_lease_however_long_the_server_is_waited_for() {
+    let server = Server::start().await;
+    let proxy = Proxy::to(server.port()).await;
+    let store = patient_at(&proxy.url(), &fresh_name()).operation_timeout(LONG * 10);
+    let store = store.connect().await.unwrap();
+    let journal = open_one(&store, Duration::from_secs(3)).await;
+    let write = Write::new(7, Some("a".to_owned()));
+    append(&journal, 7, "a").await;
+    eventually("it has it", async || journal.backlog().depth().waiting == 1).await;
+    eventually("it may make it", async || journal.is_ours(&write)).await;
+    proxy.fault(Fault::Hang);
+    eventually("it lets go", async || journal.backlog().depth().writes() == 0).await;
+    let early = tokio::time::timeout(SHORT, journal.backlog().take(EVERYTHING)).await;
+    assert!(early.is_err(), "a batch begins without a lease");
+    assert!(!journal.is_ours(&write), "a batch may begin without a lease");
+    // Nothing is lost by that.
+    proxy.fault(Fault::None);
+    assert_eq!(take(&journal, 1).await[0].write.key, 7);
+}
+
+#[tokio::test]
+async fn what_could_not_be_said_to_be_done_is_said_as_soon_as_the_server_listens() {
+    let server = Server::start().await;
+    let proxy = Proxy::to(server.port()).await;
+    let store = patient_at(&proxy.url(), &fresh_name()).connect().await.unwrap();
+    let journal = open_one(&store, LONG * 10).await;
+    for (key, fault) in [(7, Fault::Refuse), (8, Fault::Hang)] {
+        append(&journal, key, "a").await;
+        let batch = take(&journal, 1).await;
+        proxy.fault(fault);
+        if fault == Fault::Hang {
+            // As by a caller that does not wait for longer.
+            let given_up = tokio::time::timeout(SHORT, journal.done(&batch)).await;
+            assert!(given_up.is_err(), "{given_up:?}");
+        }
+        proxy.reset();
+        eventually("the connection is lost", async || !store.is_connected()).await;
+        if fault == Fault::Refuse {
+            let error = journal.done(&batch).await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+        }
+        journal.backlog().done(&batch);
+        proxy.fault(Fault::None);
+        store.connected().await;
+        tokio::time::timeout(LONG, journal.drained()).await.expect("drained in time").unwrap();
+        assert_eq!(journal.pending(&key.to_string()).await.unwrap(), None);
+        assert_eq!(journal.depth().writes(), 0);
+    }
+}
+
+#[tokio::test]
+async fn a_lease_that_no_server_can_keep_is_refused() {
+    let store = store().await;
+    for lease in [Duration::MAX, Duration::from_secs(u64::MAX / 1000), Duration::ZERO] {
+        let journal = RedisJournal::<u64, String>::builder(&store, "orders", Json::new());
+        let error = journal.lease(lease).allow_volatile().open().await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidOption, "{lease:?}");
+        assert!(error.to_string().contains("lease"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_foreign_in_the_log_becomes_a_dead_letter_and_holds_nobody_up() {
+    let server = Server::start().await;
+    let store = patient_at(&server.url(), &fresh_name()).connect().await.unwrap();
+    let journal = open_one(&store, LONG * 10).await;
+    eventually("it has its partition", async || owns(&journal)).await;
+    let mut other = foreign(&server.url()).await;
+    let logs: Vec<String> = redis::cmd("KEYS").arg("*:log").query_async(&mut other).await.unwrap();
+    for (id, fields) in [("1-0", &[&b"a"[..], b"b"][..]), ("2-0", &[b"k", b"\xff\xfe", b"b", b"c"])]
+    {
+        let mut add = redis::cmd("XADD");
+        let () = add.arg(&logs[0]).arg(id).arg(fields).query_async(&mut other).await.unwrap();
+    }
+    append(&journal, 7, "a").await;
+    let batch = take(&journal, 1).await;
+    assert_eq!((batch.len(), batch[0].write.key), (1, 7));
+    done(&journal, &batch).await;
+    tokio::time::timeout(LONG, journal.drained()).await.expect("drained in time").unwrap();
+    let letters = journal.dead_letters(10).await.unwrap();
+    let found: Vec<_> = letters.iter().map(|letter| letter.seq.get()).collect();
+    assert_eq!(found, [1, 2]);
+    for letter in &letters {
+        assert!(letter.cause.contains("can't be read"), "{}", letter.cause);
+        assert!(journal.discard(&letter.key, letter.seq).await.unwrap());
+    }
+    assert_eq!(journal.dead(), 0);
+}
+
+#[tokio::test]
+async fn who_drains_in_vain_knows_how_much_is_left_also_if_another_makes_it() {
+    let server = Server::start().await;
+    let proxy = Proxy::to(server.port()).await;
+    let service = fresh_name();
+    let open = async |url: &str| {
+        let store = patient_at(url, &service).connect().await.unwrap();
+        open_one(&store, LONG * 10).await
+    };
+    let owner = open(&server.url()).await;
+    eventually("it has its partition", async || owns(&owner)).await;
+    let (other, deaf) = (open(&server.url()).await, open(&proxy.url()).await);
+    for key in 0..50 {
+        append(&other, key, "v").await;
+    }
+    // Nobody takes what the owner has, so this does not end.
+    tokio::select! {
+        drained = other.drained() => panic!("drained: {drained:?}"),
+        () = eventually("it knows", async || other.depth().writes() == 50) => {}
+    }
+    assert_eq!(other.depth().writes(), 50);
+    // Who can't ask knows that it is not known to be nothing.
+    proxy.fault(Fault::Hang);
+    let drained = tokio::time::timeout(SHORT, deaf.drained()).await;
+    assert!(drained.is_err(), "{drained:?}");
+    assert_eq!(deaf.depth().writes(), 1);
 }

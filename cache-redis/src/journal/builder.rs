@@ -12,6 +12,9 @@ use super::{Options, RedisJournal, Shared, partitions};
 use crate::RedisStore;
 use crate::inner::Inner;
 
+/// Servers do not take times without end, and for so long nobody makes what a process has left that died.
+const LONGEST_LEASE: Duration = Duration::from_secs(24 * 3600);
+
 /// The options of a [`RedisJournal`]; [`RedisJournal::builder`] begins one.
 ///
 /// ```no_run
@@ -72,8 +75,9 @@ where
         self
     }
 
-    /// For how long a process that does not answer keeps its partitions, 10 s by default. It should be longer than a
-    /// write to the source takes, and pauses of the process.
+    /// For how long a process that does not answer keeps its partitions, 10 s by default. A third of it should be longer than
+    /// a write to the source takes, and pauses of the process: that much is left for what has begun when it can't be
+    /// renewed. A day at most.
     pub fn lease(mut self, life: Duration) -> Self {
         self.options.lease = life;
         self
@@ -112,13 +116,14 @@ where
     ///
     /// Nothing is left.
     pub async fn open(self) -> Result<RedisJournal<K, V>> {
-        for (option, zero) in [
-            ("partitions", self.options.partitions == 0),
-            ("lease", self.options.lease < Duration::from_millis(10)),
-            ("most_deliveries", self.options.most_deliveries == 0),
+        for (option, wrong, why) in [
+            ("partitions", self.options.partitions == 0, "is too small"),
+            ("lease", self.options.lease < Duration::from_millis(10), "is too short"),
+            ("lease", self.options.lease > LONGEST_LEASE, "is longer than a day"),
+            ("most_deliveries", self.options.most_deliveries == 0, "is too small"),
         ] {
-            if zero {
-                let why = format!("{option}: is too small");
+            if wrong {
+                let why = format!("{option}: {why}");
                 return Err(Error::with_cause(ErrorKind::InvalidOption, why));
             }
         }

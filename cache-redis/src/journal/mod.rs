@@ -1,9 +1,12 @@
 //! A journal in Redis Streams, which processes share.
 
 mod builder;
+mod drain;
 mod partition;
 mod row;
 mod scripts;
+mod tenure;
+mod unsaid;
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -12,8 +15,9 @@ use std::time::Duration;
 
 use cache_core::{
     Backlog, Bounds, CacheKey, Codec, DeadLetter, Depth, Error, ErrorKind, Journal, Result, Seq,
-    Taken,
+    Taken, Write,
 };
+use futures_util::future::join_all;
 use redis::Value;
 use smol_str::SmolStr;
 use tokio::sync::watch;
@@ -26,11 +30,11 @@ use crate::RedisStore;
 use crate::error::unexpected;
 use crate::inner::Inner;
 use crate::unique::unique;
+use drain::POLL;
 use row::Bodies;
 use scripts::{Keys, Scripts, ask};
-
-/// How often the log is asked whether all is done.
-const POLL: Duration = Duration::from_millis(20);
+use tenure::Until;
+use unsaid::{Saying, Unsaid};
 
 /// So many writes are said to be done together.
 const TOGETHER: usize = 500;
@@ -68,10 +72,11 @@ const TOGETHER: usize = 500;
 ///
 /// Each write is made **at least once**. Of each key the last one counts: older ones that have not been made
 /// are dropped from the log. Keys are spread over partitions, each of which is made by one process at a time: the one that
-/// has its lease. When it ends or dies, another takes over what it was given and had not finished. A process that stood
-/// still for longer than the lease may, on waking up, still finish the batch it had begun, after another has written
-/// newer values: if that matters, let the source compare [`Write::seq`](cache_core::Write::seq), which grows with every
-/// write of a key, whoever makes it. What such a process says to be done afterwards is refused.
+/// has its lease. When it ends or dies, another takes over what it was given and had not finished. Who can't renew its
+/// lease lets go of what waits when a third of it is left, which is for what is being written just then. A write that takes
+/// longer, and one of a process that stood still meanwhile, may reach the source after another has written newer values: if
+/// that matters, let the source compare [`Write::seq`](cache_core::Write::seq), which grows with every write of a key, whoever
+/// makes it. What such a process says to be done afterwards is refused.
 ///
 /// Where a disk of one's own is at hand, the journal of `cache-journal` is the durable one; this is the shared one.
 ///
@@ -112,10 +117,16 @@ struct Shared<K, V> {
     sealed: AtomicBool,
 }
 
+/// A write that is not to be made any more: key, number, and its letter if it is parked.
+type Settled = (Vec<u8>, u64, Vec<u8>);
+
 struct Partition {
     keys: Keys,
-    /// The token of the lease that this process has, or 0.
+    /// The number of the lease that this process has, or 0.
     token: AtomicU64,
+    /// Until when this process may begin to make its writes.
+    until: Until,
+    unsaid: Unsaid,
     /// As far as is known: what is in the log, and among the dead letters.
     writes: AtomicUsize,
     dead: AtomicUsize,
@@ -126,6 +137,8 @@ fn partitions(journal: &str, count: usize) -> Box<[Partition]> {
     let partition = |index| Partition {
         keys: Keys::new(journal, index),
         token: AtomicU64::new(0),
+        until: Until::new(),
+        unsaid: Unsaid::default(),
         writes: AtomicUsize::new(0),
         dead: AtomicUsize::new(0),
     };
@@ -158,6 +171,13 @@ where
         codec: impl Codec<K> + Codec<V>,
     ) -> RedisJournalBuilder<K, V> {
         RedisJournalBuilder::new(store, name, codec)
+    }
+
+    /// Whether this process may begin to make this write now: it has the lease of its partition, and more than a third of
+    /// that is left.
+    #[must_use]
+    pub fn is_ours(&self, write: &Write<K, V>) -> bool {
+        self.shared.partition(&write.key.key()).until.is_ahead()
     }
 
     fn start(shared: Arc<Shared<K, V>>) -> Self {
@@ -206,12 +226,14 @@ where
         &self.partitions[self.index_of(spelled)]
     }
 
-    /// Says that writes of one partition, with their letters if they are parked, are not to be made any more.
-    async fn settle(
-        &self,
-        partition: &Partition,
-        writes: &[(SmolStr, u64, Vec<u8>)],
-    ) -> Result<()> {
+    /// The token of this process's lease with this number. By the process in it nobody else has it, whatever becomes of
+    /// the numbers.
+    fn token(&self, number: u64) -> String {
+        format!("{number}:{}", self.process)
+    }
+
+    /// Says that writes of one partition are not to be made any more.
+    async fn settle(&self, partition: &Partition, writes: &[Settled]) -> Result<()> {
         let token = partition.token.load(Ordering::Acquire);
         let taken_over = || {
             let why = "another process has taken over this part of the journal";
@@ -221,51 +243,16 @@ where
             return Err(taken_over());
         }
         for writes in writes.chunks(TOGETHER) {
-            let (token, most) = (token.to_string(), self.options.most_dead.to_string());
+            let (token, most) = (self.token(token), self.options.most_dead.to_string());
             let numbers: Vec<_> = writes.iter().map(|(_, seq, _)| seq.to_string()).collect();
             let mut arguments: Vec<&[u8]> = vec![token.as_bytes(), most.as_bytes()];
             for ((key, _, letter), seq) in writes.iter().zip(&numbers) {
-                arguments.extend([key.as_bytes(), seq.as_bytes(), letter]);
+                arguments.extend([key, seq.as_bytes(), letter]);
             }
             match self.scripts.done.run(&self.inner, &partition.keys, &arguments).await? {
                 Value::Int(-1) => return Err(taken_over()),
                 Value::Int(-2) => return Err(Error::with_cause(ErrorKind::Full, "dead letters")),
                 Value::Int(dead) => partition.dead.store(unsigned(dead), Ordering::Relaxed),
-                _ => return Err(unexpected()),
-            }
-        }
-        Ok(())
-    }
-
-    /// Waits until the log of a partition has nothing that was there when this began.
-    async fn emptied(&self, partition: &Partition) -> Result<()> {
-        let command = |name: &str, from: &str, to: &str| {
-            let mut command = redis::cmd(name);
-            command.arg(partition.keys.log.as_str()).arg(from).arg(to).arg("COUNT").arg(1);
-            command
-        };
-        let last = ask(&self.inner, &partition.keys.log, || command("XREVRANGE", "+", "-")).await?;
-        let Some(last) = first_id(&last) else { return Ok(()) };
-        loop {
-            let first = ask(&self.inner, &partition.keys.log, || command("XRANGE", "-", &last));
-            if first_id(&first.await?).is_none() {
-                return Ok(());
-            }
-            // What is in the backlog, and what comes into it meanwhile, is due at once.
-            let _ = timeout(POLL, self.backlog.drained()).await;
-            sleep(POLL).await;
-        }
-    }
-
-    /// Looks how much there is.
-    async fn count(&self, partition: &Partition) -> Result<()> {
-        for (key, count) in
-            [(&partition.keys.last, &partition.writes), (&partition.keys.dead, &partition.dead)]
-        {
-            let mut command = redis::cmd("HLEN");
-            command.arg(key.as_str());
-            match ask(&self.inner, key, || command.clone()).await? {
-                Value::Int(length) => count.store(unsigned(length), Ordering::Relaxed),
                 _ => return Err(unexpected()),
             }
         }
@@ -301,12 +288,9 @@ where
         let partition = self.shared.partition(&spelled);
         let share = |all: usize| all.div_ceil(options.partitions).to_string();
         let (writes, bytes) = (share(options.bounds.writes), share(options.bounds.bytes));
+        let arguments = [spelled.as_bytes(), &body, writes.as_bytes(), bytes.as_bytes()];
         // A server that was only slow must not append what its caller has given up.
-        let live = inner.route(&partition.keys.log)?.live;
-        let not_after = inner.not_after(&live).to_string();
-        let arguments =
-            [spelled.as_bytes(), &body, writes.as_bytes(), bytes.as_bytes(), not_after.as_bytes()];
-        match scripts.append.run(inner, &partition.keys, &arguments).await? {
+        match scripts.append.run_in_time(inner, &partition.keys, &arguments).await? {
             Value::Int(-1) => Err(Error::new(ErrorKind::Full)),
             Value::Int(0) => Err(Error::with_cause(
                 ErrorKind::Unavailable,
@@ -340,18 +324,22 @@ where
         }
     }
 
+    /// What can't be said now is said again for as long as this process has the partition.
     async fn done(&self, writes: &[Taken<K, V>]) -> Result<()> {
         let mut parts = vec![Vec::new(); self.shared.partitions.len()];
         for Taken { write, .. } in writes {
             let spelled = SmolStr::new(&*write.key.key());
-            parts[self.shared.index_of(&spelled)].push((spelled, write.seq.get(), Vec::new()));
+            let settled = (spelled.as_bytes().to_vec(), write.seq.get(), Vec::new());
+            parts[self.shared.index_of(&spelled)].push(settled);
         }
+        let parts = self.shared.partitions.iter().zip(parts);
+        let parts = parts.filter(|(_, writes)| !writes.is_empty());
+        // All at once, so that nothing is left out if this is given up.
+        let parts: Vec<_> = parts.map(|(one, writes)| Saying::new(one, writes)).collect();
         let mut result = Ok(());
-        for (partition, writes) in self.shared.partitions.iter().zip(&parts) {
-            if !writes.is_empty() {
-                // Those of the others are done even so.
-                result = result.and(self.shared.settle(partition, writes).await);
-            }
+        for saying in parts {
+            // Those of the others are done even so.
+            result = result.and(self.shared.say(saying).await);
         }
         result
     }
@@ -362,7 +350,9 @@ where
         let body = self.shared.bodies.encode(&write.key, write.value.as_ref())?;
         let letter = row::letter(taken.tries(), &spelled, &cause.to_string(), &body);
         let partition = self.shared.partition(&spelled);
-        self.shared.settle(partition, &[(spelled.clone(), write.seq.get(), letter)]).await
+        self.shared
+            .settle(partition, &[(spelled.as_bytes().to_vec(), write.seq.get(), letter)])
+            .await
     }
 
     async fn dead_letters(&self, most: usize) -> Result<Vec<DeadLetter<K, V>>> {
@@ -409,13 +399,7 @@ where
 
     /// Whoever makes the writes: if that is another process, this waits for it.
     async fn drained(&self) -> Result<()> {
-        for partition in &self.shared.partitions {
-            self.shared.emptied(partition).await?;
-        }
-        for partition in &self.shared.partitions {
-            self.shared.count(partition).await?;
-        }
-        Ok(())
+        self.shared.drain().await
     }
 
     /// Of all processes, as it was a moment ago.
@@ -444,7 +428,7 @@ where
             let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
             std::mem::take(&mut *tasks)
         };
-        let ended = futures_util::future::join_all(tasks);
+        let ended = join_all(tasks);
         match timeout(limit, ended).await {
             Ok(_) => Ok(()),
             Err(_) => {
@@ -477,14 +461,4 @@ impl<K, V> fmt::Debug for RedisJournal<K, V> {
 
 fn unsigned(length: i64) -> usize {
     usize::try_from(length).unwrap_or(0)
-}
-
-/// The id of the first entry in an answer.
-fn first_id(entries: &Value) -> Option<String> {
-    let Value::Array(entries) = entries else { return None };
-    let Some(Value::Array(entry)) = entries.first() else { return None };
-    match entry.first() {
-        Some(Value::BulkString(id)) => Some(String::from_utf8_lossy(id).into_owned()),
-        _ => None,
-    }
 }

@@ -9,11 +9,10 @@ use std::time::Duration;
 use cache_core::{CacheKey, Result, Seq, Write};
 use futures_util::future::{Either, select};
 use redis::{Cmd, Value};
-use smol_str::SmolStr;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-use super::{Partition, Shared, row, unsigned};
+use super::{Partition, Settled, Shared, row, unsigned};
 use crate::error::{failure, unexpected};
 use crate::link::Dialled;
 
@@ -32,17 +31,29 @@ const PAUSE: Duration = Duration::from_millis(200);
 /// A partition that this process owns.
 struct Owned {
     token: u64,
-    /// The lease lives at least until then.
+    /// Until then writes may begin to be made. A third of the lease is left then, for them to end.
     until: Instant,
-    /// What has a higher number is not in the backlog, nor among the `unfit`.
+    /// What has a higher number is not in the backlog, nor among the `unfit`. Of what was given out before, the rest is.
     seen: u64,
-    /// What was given out, and perhaps got lost on the way, has to be asked for again.
-    in_doubt: bool,
-    /// Writes that can't be made, and have to become dead letters: key, number and letter.
-    unfit: Vec<(SmolStr, u64, Vec<u8>)>,
+    /// Where to go on in asking again for what was given out, and perhaps got lost on the way; `None` if nothing has.
+    doubt: Option<String>,
+    /// Writes that can't be made, and have to become dead letters.
+    unfit: Vec<Settled>,
     /// The connection that waits for news.
     waiting: Option<Dialled>,
 }
+
+/// What has come of asking for writes.
+enum Fetched {
+    /// There are more.
+    Some,
+    All,
+    /// None, since the partition is somebody else's by now.
+    Lost,
+}
+
+/// Before all that was given out.
+const BEGINNING: &str = "0-0";
 
 impl<K, V> Shared<K, V>
 where
@@ -62,13 +73,15 @@ where
             };
             let closed = matches!(select(pin!(own), pin!(closed)).await, Either::Right(_));
             let token = partition.token.swap(0, Ordering::AcqRel);
+            partition.until.clear();
+            partition.unsaid.clear();
             // Whoever is the next owner makes them.
             let flying = self.backlog.forget(|write| self.index_of(&write.key.key()) == index);
             if closed {
                 // What is being written right now must not land after the next owner's newer writes: it has until the
                 // end of the lease.
                 if flying == 0 {
-                    let _ = self.lease(partition, "release", token).await;
+                    let _ = self.lease(partition, "release", &self.token(token)).await;
                 }
                 return;
             }
@@ -78,13 +91,13 @@ where
     async fn acquire(&self, partition: &Partition) -> Owned {
         loop {
             let asked = Instant::now();
-            let pause = match self.lease(partition, "acquire", self.process).await {
+            let pause = match self.lease(partition, "acquire", &self.process.to_string()).await {
                 Ok((true, token)) => {
                     return Owned {
                         token,
-                        until: asked + self.options.lease,
+                        until: self.until(asked),
                         seen: 0,
-                        in_doubt: true,
+                        doubt: Some(BEGINNING.to_owned()),
                         unfit: Vec::new(),
                         waiting: None,
                     };
@@ -97,43 +110,68 @@ where
         }
     }
 
-    /// Takes what there is, until the lease is lost.
+    /// Takes what there is, until the lease is lost, or will soon be. Whatever it waits for then is dropped, and asked for
+    /// again by the next owner.
     async fn work(&self, partition: &Partition, owned: &mut Owned) {
         partition.token.store(owned.token, Ordering::Release);
-        let third = self.options.lease / 3;
-        let mut renew_at = Instant::now() + third;
-        loop {
-            if Instant::now() >= renew_at {
-                let asked = Instant::now();
-                match self.lease(partition, "renew", owned.token).await {
-                    Ok((true, _)) => owned.until = asked + self.options.lease,
-                    Ok((false, _)) => return,
-                    Err(_) => {}
-                }
-                renew_at = asked + third;
-            }
-            if Instant::now() >= owned.until {
-                return;
-            }
-            match self.fetch(partition, owned).await {
-                Ok(true) => {}
-                Ok(false) => return,
-                Err(_) => {
-                    owned.in_doubt = true;
-                    sleep(PAUSE.min(third)).await;
-                    continue;
-                }
-            }
-            self.park_unfit(partition, owned).await;
-            let wait = renew_at.saturating_duration_since(Instant::now()).min(BLOCK);
-            self.wait_for_news(partition, owned, wait.max(Duration::from_millis(1))).await;
+        partition.until.set(owned.until);
+        let mut is_ours = true;
+        while is_ours {
+            let renewed = timeout_at(owned.until, self.renew(partition, owned)).await;
+            is_ours = renewed.unwrap_or(false)
+                && timeout_at(owned.until, self.turn(partition, owned)).await.unwrap_or(false);
         }
     }
 
+    /// Renews the lease if it is time to, however often it has to ask; `false` if it is somebody else's by now.
+    async fn renew(&self, partition: &Partition, owned: &mut Owned) -> bool {
+        while Instant::now() >= self.renew_at(owned) {
+            let asked = Instant::now();
+            match self.lease(partition, "renew", &self.token(owned.token)).await {
+                Ok((true, _)) => {
+                    owned.until = self.until(asked);
+                    partition.until.set(owned.until);
+                }
+                Ok((false, _)) => return false,
+                Err(_) => sleep(PAUSE.min(self.options.lease / 3)).await,
+            }
+        }
+        true
+    }
+
+    /// Until when writes may begin under a lease that was asked for, or for its renewal, at this moment.
+    fn until(&self, asked: Instant) -> Instant {
+        asked + (self.options.lease - self.options.lease / 3)
+    }
+
+    fn renew_at(&self, owned: &Owned) -> Instant {
+        owned.until - self.options.lease / 3
+    }
+
+    /// Takes a page of what there is, and waits if that was all; `false` if the partition is somebody else's by now.
+    async fn turn(&self, partition: &Partition, owned: &mut Owned) -> bool {
+        let are_more = match self.fetch(partition, owned).await {
+            Ok(Fetched::Some) => true,
+            Ok(Fetched::All) => false,
+            Ok(Fetched::Lost) => return false,
+            Err(_) => {
+                owned.doubt = Some(BEGINNING.to_owned());
+                sleep(PAUSE.min(self.options.lease / 3)).await;
+                return true;
+            }
+        };
+        self.park_unfit(partition, owned).await;
+        if !self.say_again(partition).await && !are_more {
+            let wait = self.renew_at(owned).saturating_duration_since(Instant::now()).min(BLOCK);
+            self.wait_for_news(partition, owned, wait.max(Duration::from_millis(1))).await;
+        }
+        true
+    }
+
     /// Asks for the lease, in the name of this process, or renews it, or gives it back, by its token. Whether it is
-    /// ours, and the token, or how long it is not.
-    async fn lease(&self, partition: &Partition, what: &str, who: u64) -> Result<(bool, u64)> {
-        let (who, life) = (who.to_string(), self.options.lease.as_millis().to_string());
+    /// ours, and its number, or how long it is not.
+    async fn lease(&self, partition: &Partition, what: &str, who: &str) -> Result<(bool, u64)> {
+        let life = self.options.lease.as_millis().to_string();
         let arguments = [what.as_bytes(), life.as_bytes(), who.as_bytes()];
         let answer = self.scripts.lease.run(&self.inner, &partition.keys, &arguments).await?;
         let Value::Array(answer) = answer else { return Err(unexpected()) };
@@ -150,47 +188,41 @@ where
         }
     }
 
-    /// Pushes all that is new; `false` if the partition is somebody else's by now.
-    async fn fetch(&self, partition: &Partition, owned: &mut Owned) -> Result<bool> {
-        let mut cursor = if owned.in_doubt { "0-0".to_owned() } else { ">".to_owned() };
-        loop {
-            let (token, count) = (owned.token.to_string(), TOGETHER.to_string());
-            let arguments = [token.as_bytes(), CONSUMER, count.as_bytes(), cursor.as_bytes()];
-            let answer = self.scripts.fetch.run(&self.inner, &partition.keys, &arguments).await?;
-            let (next, entries): (String, Vec<Entry>) = match answer {
-                Value::Nil => return Ok(false),
-                answer => redis::from_redis_value(answer).map_err(|_| unexpected())?,
-            };
-            let count = entries.len();
-            for (id, key, body, times) in entries {
-                let seq = id.split('-').next().and_then(|seq| seq.parse().ok());
-                let seq: u64 = seq.ok_or_else(unexpected)?;
-                if seq > owned.seen {
-                    owned.unfit.extend(self.take(key.0, seq, &body, times));
-                    owned.seen = seq;
-                }
-            }
-            match (owned.in_doubt, next.as_str()) {
-                (true, "") => {
-                    owned.in_doubt = false;
-                    cursor = ">".to_owned();
-                }
-                (true, next) => cursor = next.to_owned(),
-                (false, _) if count < TOGETHER => return Ok(true),
-                (false, _) => {}
+    /// Pushes a page of what is new.
+    async fn fetch(&self, partition: &Partition, owned: &mut Owned) -> Result<Fetched> {
+        let (token, count) = (self.token(owned.token), TOGETHER.to_string());
+        let from = owned.doubt.as_deref().unwrap_or(">");
+        let arguments = [token.as_bytes(), CONSUMER, count.as_bytes(), from.as_bytes()];
+        let answer = self.scripts.fetch.run(&self.inner, &partition.keys, &arguments).await?;
+        let (next, entries): (String, Vec<Entry>) = match answer {
+            Value::Nil => return Ok(Fetched::Lost),
+            answer => redis::from_redis_value(answer).map_err(|_| unexpected())?,
+        };
+        let is_all = owned.doubt.is_none() && entries.len() < TOGETHER;
+        for (id, key, body, times) in entries {
+            let seq = id.split('-').next().and_then(|seq| seq.parse().ok());
+            let seq: u64 = seq.ok_or_else(unexpected)?;
+            // What is given out for the first time is new whatever its number, which is low after a failover to a
+            // server that had not got all and whose clock is behind.
+            if seq > owned.seen || owned.doubt.is_none() {
+                owned.unfit.extend(self.take(key, seq, &body, times));
+                owned.seen = owned.seen.max(seq);
             }
         }
+        if owned.doubt.is_some() {
+            owned.doubt = Some(next).filter(|next| !next.is_empty());
+        }
+        Ok(if is_all { Fetched::All } else { Fetched::Some })
     }
 
     /// Puts a write into the backlog; if it can't be made, returns it with its letter.
-    fn take(
-        &self,
-        key: SmolStr,
-        seq: u64,
-        body: &[u8],
-        times: u32,
-    ) -> Option<(SmolStr, u64, Vec<u8>)> {
-        let cause = match self.bodies.decode(&key, body) {
+    fn take(&self, key: Vec<u8>, seq: u64, body: &[u8], times: u32) -> Option<Settled> {
+        // Whoever else writes into the log may write anything.
+        let (spelled, decoded) = match std::str::from_utf8(&key) {
+            Ok(spelled) => (spelled, self.bodies.decode(spelled, body)),
+            Err(error) => ("", Err(row::unreadable("", error))),
+        };
+        let cause = match decoded {
             Ok((decoded, value)) if times <= self.options.most_deliveries => {
                 let write = Write::new(decoded, value).numbered(Seq::new(seq));
                 self.backlog.push(write, key.len() + body.len());
@@ -199,7 +231,7 @@ where
             Ok(_) => format!("{times} processes have begun it, and none has finished it"),
             Err(error) => error.to_string(),
         };
-        let letter = row::letter(times, &key, &cause, body);
+        let letter = row::letter(times, spelled, &cause, body);
         Some((key, seq, letter))
     }
 
@@ -246,13 +278,4 @@ async fn waited(dialled: &Dialled, read: &Cmd) -> bool {
 }
 
 /// Id, key, body, and how often it was given out.
-type Entry = (String, SpelledKey, Vec<u8>, u32);
-
-/// A key as it is spelled.
-struct SpelledKey(SmolStr);
-
-impl redis::FromRedisValue for SpelledKey {
-    fn from_redis_value(value: Value) -> Result<Self, redis::ParsingError> {
-        String::from_redis_value(value).map(|key| Self(key.into()))
-    }
-}
+type Entry = (String, Vec<u8>, Vec<u8>, u32);

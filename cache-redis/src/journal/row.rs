@@ -91,7 +91,7 @@ fn split(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     rest.split_at_checked(u32::from_be_bytes(*length) as usize)
 }
 
-fn unreadable(spelled: &str, why: impl std::fmt::Display) -> Error {
+pub(super) fn unreadable(spelled: &str, why: impl std::fmt::Display) -> Error {
     let why = format!(
         "the write of the key {spelled:?} can't be read, and was perhaps written with another codec or another \
          version of the type: {why}"

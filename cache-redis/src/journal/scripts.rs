@@ -5,7 +5,7 @@ use redis::{Cmd, Script, Value};
 use smol_str::{SmolStr, format_smolstr};
 
 use crate::inner::Inner;
-use crate::link::is_no_script;
+use crate::link::{Live, is_no_script};
 
 pub(super) struct Scripts {
     pub(super) append: Text,
@@ -37,7 +37,7 @@ pub(super) struct Keys {
     pub(super) log: SmolStr,
     /// Number and body of the last write of each key.
     pub(super) last: SmolStr,
-    /// The highest number, the bytes of all writes, the token of the last owner.
+    /// The highest number, the bytes of all writes, who the last owner is and its number.
     state: SmolStr,
     /// The token of the owner, for as long as its lease lives.
     owner: SmolStr,
@@ -71,33 +71,57 @@ impl Text {
         keys: &Keys,
         arguments: &[&[u8]],
     ) -> Result<Value> {
-        let command = |name: &str, script: &str| {
+        self.run_with(inner, keys, arguments, |_| None).await
+    }
+
+    /// Runs it with a last argument more: when, by the clock of the server that gets it, the caller has given up.
+    pub(super) async fn run_in_time(
+        &self,
+        inner: &Inner,
+        keys: &Keys,
+        arguments: &[&[u8]],
+    ) -> Result<Value> {
+        self.run_with(inner, keys, arguments, |live| Some(inner.not_after(live))).await
+    }
+
+    async fn run_with(
+        &self,
+        inner: &Inner,
+        keys: &Keys,
+        arguments: &[&[u8]],
+        last: impl Fn(&Live) -> Option<u64>,
+    ) -> Result<Value> {
+        let command = |live: &Live, name: &str, script: &str| {
             let mut command = redis::cmd(name);
-            command.arg(script).arg(5).arg(&keys.all()).arg(arguments);
+            command.arg(script).arg(5).arg(&keys.all()).arg(arguments).arg(last(live));
             command
         };
-        let answer = send(inner, &keys.log, || command("EVALSHA", &self.digest)).await?;
+        let by_digest = |live: &Live| command(live, "EVALSHA", &self.digest);
+        let answer = send(inner, &keys.log, by_digest).await?;
         let answer = match is_no_script(&answer) {
-            true => send(inner, &keys.log, || command("EVAL", self.code)).await?,
+            true => send(inner, &keys.log, |live| command(live, "EVAL", self.code)).await?,
             false => answer,
         };
         inner.route(&keys.log)?.accepted(answer)
     }
 }
 
-/// Sends a command to where this key is. An error of the server's is an answer here.
-async fn send(inner: &Inner, key: &str, command: impl Fn() -> Cmd) -> Result<Value> {
+/// Sends a command, which may depend on the connection, to where this key is. An error of the server's is an answer here.
+async fn send(inner: &Inner, key: &str, command: impl Fn(&Live) -> Cmd) -> Result<Value> {
     let route = inner.route(key)?;
     let deadline = route.link.deadline();
-    let answer = route.send(command(), deadline).await?;
+    let answer = route.send(command(&route.live), deadline).await?;
     match inner.redirected(&route, key, &answer) {
         None => Ok(answer),
-        Some(route) => route?.send(command(), deadline).await,
+        Some(route) => {
+            let route = route?;
+            route.send(command(&route.live), deadline).await
+        }
     }
 }
 
 /// Sends a command to where this key is, and returns its answer.
 pub(super) async fn ask(inner: &Inner, key: &str, command: impl Fn() -> Cmd) -> Result<Value> {
-    let answer = send(inner, key, command).await?;
+    let answer = send(inner, key, |_| command()).await?;
     inner.route(key)?.accepted(answer)
 }

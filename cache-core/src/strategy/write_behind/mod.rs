@@ -127,7 +127,7 @@ where
 #[non_exhaustive]
 #[must_use = "what is left in a journal that is not durable is lost at the end of the process"]
 pub struct Leftover {
-    /// Writes that are still in the journal.
+    /// Writes that are still in the journal; at least so many, if processes share it.
     pub writes: usize,
     /// Writes that the source has not taken.
     pub dead_letters: usize,

@@ -12,9 +12,9 @@ end
 local more = #ARGV[1] + #ARGV[2] - old_bytes
 local all = tonumber(redis.call('HGET', KEYS[3], 'bytes') or '0')
 if more > 0 and all > 0 and all + more > tonumber(ARGV[4]) then return -1 end
--- Numbers begin with the time, so those of a journal that takes a lost one's place are higher.
-local seq = (tonumber(redis.call('HGET', KEYS[3], 'seq') or '0') or 0)
-if seq == 0 then seq = now end
+-- Numbers keep up with the time, so what comes after a loss, of the last writes or of the whole journal, is higher than what
+-- was lost.
+local seq = math.max(tonumber(redis.call('HGET', KEYS[3], 'seq') or '0') or 0, now)
 local id = string.format('%.0f', seq + 1)
 redis.call('XADD', KEYS[1], id .. '-0', 'k', ARGV[1], 'b', ARGV[2])
 if old_id then

@@ -2,8 +2,8 @@
 if redis.call('GET', KEYS[4]) ~= ARGV[1] then return false end
 local found, last = {}, ''
 local function add(entry, times)
-  -- Some servers name what has been deleted meanwhile.
-  if entry and entry[2] then found[#found + 1] = {entry[1], entry[2][2], entry[2][4], times} end
+  -- Some servers name what has been deleted meanwhile. What is somebody else's has as many fields as that likes.
+  if entry and entry[2] then found[#found + 1] = {entry[1], entry[2][2], entry[2][4] or '', times} end
 end
 if ARGV[4] == '>' then
   local read = redis.call('XREADGROUP', 'GROUP', 'writers', ARGV[2], 'COUNT', ARGV[3], 'STREAMS', KEYS[1], '>')
