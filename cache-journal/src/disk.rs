@@ -39,7 +39,7 @@ use crate::worker::{Append, Message, Park, Shared};
 /// ```
 ///
 /// A file belongs to one journal at a time: a second one, in this process or another, is refused when it is
-/// opened. When the journal is dropped, its thread writes what it was given, and closes the file then;
+/// opened. (A small file beside it, `orders.journal.lock` here, sees to that, and stays.) When the journal is dropped, its thread writes what it was given, and closes the file then;
 /// [`close`](Journal::close) waits for that.
 pub struct DiskJournal<K, V> {
     shared: Arc<Shared<K, V>>,

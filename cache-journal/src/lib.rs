@@ -50,7 +50,9 @@
 //!
 //! # The file
 //!
-//! It belongs to one journal at a time; a second is refused. It is checked as a whole when it is opened, without writing to it:
+//! It belongs to one journal at a time; a second is refused, also while the disk fails the first. That is what the file beside
+//! it is for, whose name ends in `.lock`: it stays there, and is not to be removed while a journal is open. The journal is
+//! checked as a whole when it is opened, without writing to it:
 //!
 //! | it is | then |
 //! |---|---|

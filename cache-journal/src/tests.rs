@@ -8,8 +8,8 @@ use cache_core::{Due, Error, ErrorKind, Journal, Seq};
 use cache_serde::Postcard;
 use tempfile::TempDir;
 
-use crate::DiskJournal;
 use crate::log::tests::Faults;
+use crate::{DiskJournal, salvage};
 
 type Disk = DiskJournal<u64, Vec<u8>>;
 
@@ -116,4 +116,26 @@ async fn wherever_a_commit_fails_what_was_acknowledged_stays_and_what_was_not_do
         close(journal).await;
         assert_eq!(replayed(&path).await, expected, "step {step}, sync {sync}");
     }
+}
+
+/// Others would see what is in the file, and acknowledge writes that are taken away when it is opened anew.
+#[tokio::test]
+async fn a_journal_whose_commit_has_failed_still_keeps_others_from_its_file() {
+    let (_directory, path) = directory();
+    let journal = open(&path).await;
+    let first = journal.append(1, None).await.unwrap();
+    let faults = Faults::of(&path);
+    faults.writes_left(0);
+    journal.append(2, None).await.expect_err("nothing can be written");
+    assert!(faults.over());
+
+    let second = Disk::open(&path, Postcard::new()).await.expect_err("a second one");
+    let salvaged = salvage::<u64, Vec<u8>>(&path, Postcard::new()).expect_err("in use");
+    for refused in [second, salvaged] {
+        assert_eq!(refused.kind(), ErrorKind::Journal);
+        assert!(refused.to_string().contains("is in use"), "{refused}");
+    }
+    let third = journal.append(3, None).await.expect("the disk is well again");
+    close(journal).await;
+    assert_eq!(replayed(&path).await, BTreeMap::from([(1, (first, None)), (3, (third, None))]));
 }

@@ -2,6 +2,7 @@
 
 mod backend;
 mod create;
+mod lock;
 pub(crate) mod row;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -18,6 +19,7 @@ use redb::{
 use smol_str::SmolStr;
 
 use backend::Backend;
+use lock::Lock;
 
 const PENDING: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("pending");
 const DEAD: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("dead");
@@ -34,6 +36,8 @@ pub(crate) struct Log {
     path: PathBuf,
     /// Gone after a failure: then nobody knows what of the last changes is in the file, and it is opened anew.
     db: Option<Database>,
+    /// Held also while there is no `db`; the last field, so that it is let go of when that is closed.
+    _lock: Lock,
 }
 
 /// What is in a file.
@@ -64,10 +68,11 @@ impl Log {
         path: &Path,
         read: impl FnOnce(&Contents) -> Result<T>,
     ) -> Result<(Self, T)> {
+        let lock = Lock::take(path)?;
         create::unless_there(path)?;
         let contents = read(&examine(path)?)?;
         let db = open(Backend::open(path)).map_err(|error| explained(path, &error))?;
-        Ok((Self { path: path.to_owned(), db: Some(db) }, contents))
+        Ok((Self { path: path.to_owned(), db: Some(db), _lock: lock }, contents))
     }
 
     /// Makes the changes, all or, if this fails, perhaps none. They are on the disk when it returns.
@@ -138,7 +143,7 @@ fn write(db: &Database, changes: &Changes) -> Result<(), redb::Error> {
 }
 
 /// Checks all of the file, and reads it, without changing it.
-pub(crate) fn examine(path: &Path) -> Result<Contents> {
+fn examine(path: &Path) -> Result<Contents> {
     // What is in a damaged file may be anything; the engine gives up on some of it by panicking.
     catch_unwind(AssertUnwindSafe(|| {
         let dry = Backend::open(path).and_then(Backend::dry);
@@ -156,6 +161,7 @@ pub(crate) fn examine(path: &Path) -> Result<Contents> {
 
 /// Reads what can be read of a file that [`examine`] refuses, and says what went wrong.
 pub(crate) fn rescue(path: &Path) -> Result<(Contents, Option<String>)> {
+    let _lock = Lock::take(path)?;
     let refused = match examine(path) {
         Ok(contents) => return Ok((contents, None)),
         Err(refused) => refused,
@@ -237,10 +243,7 @@ fn contents(db: &Database) -> Result<Contents, redb::Error> {
 /// What the engine's error means to who opened the file.
 fn explained(path: &Path, error: &DatabaseError) -> Error {
     match error {
-        DatabaseError::DatabaseAlreadyOpen => failed(
-            path,
-            "is in use, by another process or another journal of this one: each needs a file of its own",
-        ),
+        DatabaseError::DatabaseAlreadyOpen => in_use(path),
         DatabaseError::UpgradeRequired(_) => failed(path, format!("can't be read: {error}")),
         DatabaseError::Storage(redb::StorageError::Io(io))
             if io.kind() != std::io::ErrorKind::InvalidData
@@ -250,6 +253,11 @@ fn explained(path: &Path, error: &DatabaseError) -> Error {
         }
         _ => damaged(path, error),
     }
+}
+
+fn in_use(path: &Path) -> Error {
+    let why = "is in use, by another process or another journal of this one: each needs a file of its own";
+    failed(path, why)
 }
 
 fn damaged(path: &Path, why: impl std::fmt::Display) -> Error {
