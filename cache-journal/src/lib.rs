@@ -35,6 +35,8 @@
 //! - A `put` that fails because the disk is full, or fails otherwise, was not acknowledged, and nothing that was is lost.
 //!   Later ones work again when there is room: the file is then opened anew, checked, and brought back to what was
 //!   acknowledged. Only a crash *between* the two leaves it open whether what has failed is in the file.
+//!   If it was `fsync` that failed, all of the file is written again first, by the next journal if need be: systems forget what
+//!   they could not write, and show it all the same, so what comes after would be built on what is not on the disk.
 //! - The file is bounded by [`Bounds`](cache_core::Bounds), since of each key it has one write: a few times the bytes that
 //!   wait. It does not become shorter.
 //!
