@@ -1,6 +1,6 @@
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 
 use cache_core::{Backlog, Bounds, CacheKey, Codec, DeadLetter, Result, Seq, Write};
 
@@ -64,6 +64,7 @@ where
         most_dead: 0,
         dead: AtomicUsize::new(0),
         commits: AtomicU64::new(0),
+        sealed: AtomicBool::new(false),
     };
     let mut salvaged =
         Salvaged { writes: Vec::new(), dead_letters: Vec::new(), unreadable: 0, incomplete };

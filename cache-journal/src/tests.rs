@@ -1,5 +1,7 @@
 //! What a failing disk does to a journal.
 
+mod slow;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;

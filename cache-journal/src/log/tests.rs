@@ -1,7 +1,9 @@
 use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+
+use tokio::sync::oneshot;
 
 /// What goes wrong with a file, on demand. Tests get at it by the path.
 #[derive(Clone, Debug, Default)]
@@ -15,6 +17,8 @@ struct Plan {
     writes_left: Option<u32>,
     fails_to_sync: bool,
     failed: bool,
+    /// The next sync says that it has begun, and waits until the other end has gone.
+    held: Option<(oneshot::Sender<()>, mpsc::Receiver<()>)>,
     platter: Option<Platter>,
 }
 
@@ -46,6 +50,13 @@ impl Faults {
     /// `fsync` fails.
     pub(crate) fn no_sync(&self) {
         self.0.lock().unwrap().fails_to_sync = true;
+    }
+
+    /// The next `fsync` takes until what is second is dropped; what is first tells when it has begun.
+    pub(crate) fn hold_a_sync(&self) -> (oneshot::Receiver<()>, mpsc::Sender<()>) {
+        let ((begins, begun), (held, holds)) = (oneshot::channel(), mpsc::channel());
+        self.0.lock().unwrap().held = Some((begins, holds));
+        (begun, held)
     }
 
     /// All is well again; says whether anything has failed meanwhile.
@@ -92,6 +103,11 @@ impl Faults {
     }
 
     pub(super) fn before_a_sync(&self) -> io::Result<()> {
+        let held = self.0.lock().unwrap().held.take();
+        if let Some((begins, holds)) = held {
+            let _ = begins.send(());
+            let _ = holds.recv();
+        }
         let plan = &mut *self.0.lock().unwrap();
         plan.failed |= plan.fails_to_sync;
         let dirty = plan.platter.as_mut().map(|platter| std::mem::take(&mut platter.dirty));

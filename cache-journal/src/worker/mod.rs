@@ -4,7 +4,7 @@ mod state;
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, TryRecvError};
 use std::time::{Duration, Instant};
 
@@ -12,6 +12,7 @@ use cache_core::{Backlog, Bounds, CacheKey, Codec, Error, ErrorKind, Result, Seq
 use smol_str::SmolStr;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
+use crate::disk::closed;
 use crate::log::row::{self, Letter};
 use crate::log::{Contents, Log};
 use state::State;
@@ -30,6 +31,7 @@ pub(crate) enum Message<K, V> {
     Park(Park, oneshot::Sender<Result<()>>),
     Discard(SmolStr, u64, oneshot::Sender<Result<bool>>),
     DeadLetters(usize, oneshot::Sender<Result<Letters>>),
+    Seal,
     Close(oneshot::Sender<()>),
 }
 
@@ -63,6 +65,8 @@ pub(crate) struct Shared<K, V> {
     pub(crate) most_dead: usize,
     pub(crate) dead: AtomicUsize,
     pub(crate) commits: AtomicU64,
+    /// No write is admitted any more.
+    pub(crate) sealed: AtomicBool,
 }
 
 pub(crate) struct Worker<K, V> {
@@ -150,7 +154,7 @@ impl<K: CacheKey + Clone + 'static, V: Clone + 'static> Worker<K, V> {
         let began = Instant::now();
         let mut told = Vec::with_capacity(batch.len());
         let mut letters = Vec::new();
-        let took_part = batch.len();
+        let (took_part, mut seals) = (batch.len(), false);
         for message in batch {
             match message {
                 Message::Append(append) => told.extend(self.append(append)),
@@ -173,6 +177,7 @@ impl<K: CacheKey + Clone + 'static, V: Clone + 'static> Worker<K, V> {
                     told.push(Told::Flag(self.state.discard(&key, seq), reply));
                 }
                 Message::DeadLetters(most, reply) => letters.push((most, reply)),
+                Message::Seal => seals = true,
                 Message::Close(_) => {} // `gather` has it.
             }
         }
@@ -182,6 +187,9 @@ impl<K: CacheKey + Clone + 'static, V: Clone + 'static> Worker<K, V> {
         for told in told {
             self.tell(told, &committed);
         }
+        if seals {
+            self.shared.backlog.close();
+        }
         for (most, reply) in letters {
             let _ = reply.send(self.log.letters(most));
         }
@@ -190,14 +198,21 @@ impl<K: CacheKey + Clone + 'static, V: Clone + 'static> Worker<K, V> {
     fn append(&mut self, append: Append<K, V>) -> Option<Told<K, V>> {
         let Append { spelled, key, value, body, reply, _place } = append;
         let bytes = weight(&spelled, &body);
-        let Bounds { writes, bytes: most } = self.shared.bounds;
-        let room = self.state.admit(&spelled, bytes, writes, most);
-        if let Err(full) = room.and_then(|()| self.shared.backlog.admit(&key, bytes)) {
-            let _ = reply.send(Err(full));
+        if let Err(refused) = self.admit(&spelled, &key, bytes) {
+            let _ = reply.send(Err(refused));
             return None;
         }
         let seq = self.state.append(spelled, bytes, &body);
         Some(Told::Appended(Write::new(key, value).numbered(Seq::new(seq)), bytes, reply))
+    }
+
+    fn admit(&self, spelled: &str, key: &K, bytes: usize) -> Result<()> {
+        let Shared { backlog, bounds, sealed, .. } = &*self.shared;
+        if sealed.load(Ordering::Acquire) {
+            return Err(closed());
+        }
+        self.state.admit(spelled, bytes, bounds.writes, bounds.bytes)?;
+        backlog.admit(key, bytes)
     }
 
     fn write(&mut self) -> Result<()> {
