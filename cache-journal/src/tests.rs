@@ -183,3 +183,51 @@ async fn what_is_acknowledged_after_a_failed_sync_survives_a_loss_of_power() {
         close(journal).await;
     }
 }
+
+/// The file is not what it was: without one of the acknowledged writes, it takes no others as if nothing had happened.
+#[tokio::test]
+async fn a_file_that_cant_be_brought_back_takes_nothing_until_it_can() {
+    let (_directory, path) = directory();
+    let journal = open(&path).await;
+    let first = journal.append(1, Some(vec![1])).await.unwrap();
+    let second = journal.append(2, Some(vec![2])).await.unwrap();
+    let faults = Faults::of(&path);
+    faults.writes_left(0);
+    journal.append(3, None).await.expect_err("nothing can be written");
+    assert!(faults.over());
+    let whole = std::fs::read(&path).unwrap();
+    {
+        let db = redb::Database::open(&path).unwrap();
+        let write = db.begin_write().unwrap();
+        let pending = redb::TableDefinition::<&str, &[u8]>::new("pending");
+        write.open_table(pending).unwrap().remove("1").unwrap();
+        write.commit().unwrap();
+    }
+    for _ in 0..3 {
+        let lost = journal.append(3, None).await.expect_err("a write is lost");
+        assert!(lost.to_string().contains("not in the file any more"), "{lost}");
+    }
+    std::fs::write(&path, whole).unwrap();
+    let third = journal.append(3, None).await.expect("all is there again");
+    close(journal).await;
+    let expected = [(1, (first, Some(vec![1]))), (2, (second, Some(vec![2]))), (3, (third, None))];
+    assert_eq!(replayed(&path).await, BTreeMap::from(expected));
+}
+
+#[tokio::test]
+async fn dead_letters_are_read_after_a_failed_commit_as_soon_as_the_disk_is_well() {
+    let (_directory, path) = directory();
+    let journal = open(&path).await;
+    journal.append(1, None).await.unwrap();
+    let batch = journal.backlog().take(EVERYTHING).await;
+    journal.park(&batch[0], &Error::new(ErrorKind::Write)).await.unwrap();
+    let faults = Faults::of(&path);
+    faults.no_sync();
+    journal.append(2, None).await.expect_err("not on the disk");
+    let error = journal.dead_letters(10).await.expect_err("nor is it known what is");
+    assert!(error.to_string().contains("the disk is gone"), "{error}");
+    assert!(faults.over());
+    assert_eq!(journal.dead_letters(10).await.expect("letters").len(), 1);
+    close(journal).await;
+    assert_eq!(open(&path).await.depth().writes(), 0, "what has failed is taken away");
+}

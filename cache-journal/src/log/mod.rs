@@ -93,11 +93,11 @@ impl Log {
         self.db.is_none()
     }
 
-    /// Opens the file anew, and says what is in it.
-    pub(crate) fn reopen(&mut self) -> Result<Contents> {
-        let contents = self.examine()?;
+    /// Opens the file anew, if what is in it can be `read`.
+    pub(crate) fn reopen(&mut self, read: impl FnOnce(&Contents) -> Result<()>) -> Result<()> {
+        read(&self.examine()?)?;
         self.db = Some(self.opened()?);
-        Ok(contents)
+        Ok(())
     }
 
     /// Checks all of the file, and reads it. What a failed sync may have left out is on the disk then.

@@ -181,7 +181,7 @@ impl<K: CacheKey + Clone + 'static, V: Clone + 'static> Worker<K, V> {
                 Message::Close(_) => {} // `gather` has it.
             }
         }
-        let committed = self.write();
+        let committed = self.write(!letters.is_empty());
         self.shared.dead.store(self.state.dead(), Ordering::Relaxed);
         self.last = (took_part, began.elapsed());
         for told in told {
@@ -191,7 +191,7 @@ impl<K: CacheKey + Clone + 'static, V: Clone + 'static> Worker<K, V> {
             self.shared.backlog.close();
         }
         for (most, reply) in letters {
-            let _ = reply.send(self.log.letters(most));
+            let _ = reply.send(committed.clone().and_then(|()| self.log.letters(most)));
         }
     }
 
@@ -215,8 +215,8 @@ impl<K: CacheKey + Clone + 'static, V: Clone + 'static> Worker<K, V> {
         backlog.admit(key, bytes)
     }
 
-    fn write(&mut self) -> Result<()> {
-        let written = self.try_write();
+    fn write(&mut self, reads: bool) -> Result<()> {
+        let written = self.try_write(reads);
         match &written {
             Ok(()) => self.state.keep(),
             Err(_) => self.state.undo(),
@@ -224,28 +224,17 @@ impl<K: CacheKey + Clone + 'static, V: Clone + 'static> Worker<K, V> {
         written
     }
 
-    fn try_write(&mut self) -> Result<()> {
-        if self.log.is_broken() && self.state.changes().is_some() {
-            let contents = self.log.reopen()?;
-            self.restore(&contents)?;
+    fn try_write(&mut self, reads: bool) -> Result<()> {
+        if self.log.is_broken() && (reads || self.state.changes().is_some()) {
+            let Self { log, state, shared, .. } = self;
+            // If it can't be restored, it stays broken: what is lost would not be missed any more.
+            log.reopen(|contents| restore(state, shared, contents))?;
         }
         if let Some(changes) = self.state.changes() {
             self.log.commit(changes)?;
             self.shared.commits.fetch_add(1, Ordering::Relaxed);
         }
         Ok(())
-    }
-
-    /// Sees to it that a file that has been opened anew gets back to what was acknowledged: what failed may be in it.
-    fn restore(&mut self, contents: &Contents) -> Result<()> {
-        let shared = &self.shared;
-        self.state.restore(contents, |spelled, seq, other| {
-            let (key, _) = row::parts(other)?;
-            let (last, value) = shared.backlog.pending(spelled)?;
-            let value = value.as_ref().map(|value| shared.values.encode(value));
-            let value = value.transpose().ok()?;
-            (last.get() == seq).then(|| row::body(key, value.as_deref()))
-        })
     }
 
     /// A write is in the log now: it goes into the backlog, and is acknowledged.
@@ -267,6 +256,21 @@ impl<K: CacheKey + Clone + 'static, V: Clone + 'static> Worker<K, V> {
             }
         }
     }
+}
+
+/// Sees to it that a file that is opened anew gets back to what was acknowledged: what failed may be in it.
+fn restore<K: CacheKey + Clone + 'static, V: Clone + 'static>(
+    state: &mut State,
+    shared: &Shared<K, V>,
+    contents: &Contents,
+) -> Result<()> {
+    state.restore(contents, |spelled, seq, other| {
+        let (key, _) = row::parts(other)?;
+        let (last, value) = shared.backlog.pending(spelled)?;
+        let value = value.as_ref().map(|value| shared.values.encode(value));
+        let value = value.transpose().ok()?;
+        (last.get() == seq).then(|| row::body(key, value.as_deref()))
+    })
 }
 
 impl<K, V> Message<K, V> {
