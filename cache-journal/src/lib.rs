@@ -58,7 +58,7 @@
 //!
 //! | it is | then |
 //! |---|---|
-//! | not there | a new one appears, whole, or not at all |
+//! | not there | a new one appears, whole, or not at all; while it is made, its name ends in `.unfinished` |
 //! | as a crash left it | what was acknowledged is there |
 //! | damaged, empty, or no journal | [`ErrorKind::Journal`](cache_core::ErrorKind::Journal); it is not touched |
 //! | of a newer version | the same; use the newer program |
