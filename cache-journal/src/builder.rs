@@ -1,7 +1,7 @@
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use std::sync::mpsc;
 use std::thread;
 
@@ -92,6 +92,7 @@ where
             most_dead: self.most_dead,
             dead: AtomicUsize::new(0),
             commits: AtomicU64::new(0),
+            sealed: AtomicBool::new(false),
         });
         let (opened, is_open) = oneshot::channel();
         let (sender, messages) = mpsc::channel();

@@ -39,7 +39,7 @@ use crate::worker::{Append, Message, Park, Shared};
 /// ```
 ///
 /// A file belongs to one journal at a time: a second one, in this process or another, is refused when it is
-/// opened. When the journal is dropped, its thread writes what it was given, and closes the file then;
+/// opened. (A small file beside it, `orders.journal.lock` here, sees to that, and stays.) When the journal is dropped, its thread writes what it was given, and closes the file then;
 /// [`close`](Journal::close) waits for that.
 pub struct DiskJournal<K, V> {
     shared: Arc<Shared<K, V>>,
@@ -109,7 +109,7 @@ where
     }
 }
 
-fn closed() -> Error {
+pub(crate) fn closed() -> Error {
     Error::new(ErrorKind::Closed)
 }
 
@@ -127,6 +127,9 @@ where
     }
 
     async fn append(&self, key: K, value: Option<V>) -> Result<Seq> {
+        if self.shared.sealed.load(Ordering::Acquire) {
+            return Err(closed());
+        }
         let spelled = SmolStr::new(&*key.key());
         let body = self.shared.encoded(&key, value.as_ref())?;
         // Who is refused anyway need not wait for the thread, which asks once more.
@@ -175,11 +178,18 @@ where
         self.ask(|reply| Message::Discard(key, seq.get(), reply)).await
     }
 
+    /// The backlog is closed only behind what the thread is committing: who empties it goes away when it is closed and
+    /// empty, and that comes into it yet.
     fn seal(&self) {
-        self.shared.backlog.close();
+        self.shared.sealed.store(true, Ordering::Release);
+        if self.messages.send(Message::Seal).is_err() {
+            self.shared.backlog.close();
+        }
     }
 
     async fn drained(&self) -> Result<()> {
+        // Once this is answered, what the thread was committing is in the backlog, or has failed.
+        let _ = self.ask(|reply| Message::Done(Vec::new(), reply)).await;
         self.shared.backlog.drained().await;
         Ok(())
     }

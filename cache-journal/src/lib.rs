@@ -35,6 +35,8 @@
 //! - A `put` that fails because the disk is full, or fails otherwise, was not acknowledged, and nothing that was is lost.
 //!   Later ones work again when there is room: the file is then opened anew, checked, and brought back to what was
 //!   acknowledged. Only a crash *between* the two leaves it open whether what has failed is in the file.
+//!   If it was `fsync` that failed, all of the file is written again first, by the next journal if need be: systems forget what
+//!   they could not write, and show it all the same, so what comes after would be built on what is not on the disk.
 //! - The file is bounded by [`Bounds`](cache_core::Bounds), since of each key it has one write: a few times the bytes that
 //!   wait. It does not become shorter.
 //!
@@ -50,11 +52,13 @@
 //!
 //! # The file
 //!
-//! It belongs to one journal at a time; a second is refused. It is checked as a whole when it is opened, without writing to it:
+//! It belongs to one journal at a time; a second is refused, also while the disk fails the first. That is what the file beside
+//! it is for, whose name ends in `.lock`: it stays there, and is not to be removed while a journal is open. The journal is
+//! checked as a whole when it is opened, without writing to it:
 //!
 //! | it is | then |
 //! |---|---|
-//! | not there | a new one appears, whole, or not at all |
+//! | not there | a new one appears, whole, or not at all; while it is made, its name ends in `.unfinished` |
 //! | as a crash left it | what was acknowledged is there |
 //! | damaged, empty, or no journal | [`ErrorKind::Journal`](cache_core::ErrorKind::Journal); it is not touched |
 //! | of a newer version | the same; use the newer program |

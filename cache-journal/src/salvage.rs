@@ -1,6 +1,6 @@
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 
 use cache_core::{Backlog, Bounds, CacheKey, Codec, DeadLetter, Result, Seq, Write};
 
@@ -22,7 +22,8 @@ pub struct Salvaged<K, V> {
 }
 
 /// Reads what can still be read of a journal that can't be opened: because it is damaged, or has a write that its
-/// codec does not know. The file is not changed, and must not be in use.
+/// codec does not know. The file is not changed, and must not be in use, for which it is locked as a journal locks it: by
+/// a file beside it.
 ///
 /// This blocks its thread, so call it where that does not matter: in a program of its own, say.
 ///
@@ -44,7 +45,7 @@ pub struct Salvaged<K, V> {
 ///
 /// # Errors
 ///
-/// [`ErrorKind::Journal`](cache_core::ErrorKind::Journal) if nothing can be read at all.
+/// [`ErrorKind::Journal`](cache_core::ErrorKind::Journal) if nothing can be read at all, or the file is in use.
 pub fn salvage<K, V>(
     path: impl AsRef<Path>,
     codec: impl Codec<K> + Codec<V>,
@@ -63,6 +64,7 @@ where
         most_dead: 0,
         dead: AtomicUsize::new(0),
         commits: AtomicU64::new(0),
+        sealed: AtomicBool::new(false),
     };
     let mut salvaged =
         Salvaged { writes: Vec::new(), dead_letters: Vec::new(), unreadable: 0, incomplete };

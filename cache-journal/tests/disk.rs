@@ -300,6 +300,29 @@ async fn a_directory_that_is_not_there_is_an_error_that_names_it() {
     assert!(error.to_string().contains("nowhere"), "{error}");
 }
 
+/// A process that is killed while it makes one leaves it, before it has its name or after.
+#[tokio::test]
+async fn what_a_crash_leaves_of_a_new_file_is_gone_when_it_is_opened_again() {
+    for named in [false, true] {
+        let (directory, path) = directory();
+        let unfinished = directory.path().join("orders.journal.unfinished");
+        if named {
+            let journal = open(&path).await;
+            append(&journal, 1, "a").await;
+            close(journal).await;
+            fs::hard_link(&path, &unfinished).unwrap();
+        } else {
+            fs::write(&unfinished, "not all of it").unwrap();
+        }
+        let journal = open(&path).await;
+        assert_eq!(journal.depth().writes(), usize::from(named));
+        let names = fs::read_dir(directory.path()).unwrap();
+        let mut names: Vec<_> = names.map(|entry| entry.unwrap().file_name()).collect();
+        names.sort();
+        assert_eq!(names, ["orders.journal", "orders.journal.lock"]);
+    }
+}
+
 #[tokio::test]
 async fn a_file_of_a_newer_version_is_refused_and_not_touched() {
     let (_directory, path) = directory();

@@ -3,13 +3,18 @@ use std::fs::OpenOptions;
 use std::io;
 use std::ops::Bound;
 use std::path::Path;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use redb::backends::FileBackend;
 use redb::{BackendError, DatabaseError, StorageBackend};
 
+use super::lock::Lock;
+
 /// The unit in which a dry run keeps what would have been written.
 const PAGE: usize = 4096;
+
+/// The unit in which a file is written again.
+const CHUNK: u64 = 1 << 20;
 
 /// The file; or a dry run over it, in which whatever is written stays in memory: so a file can be opened, which
 /// may repair it, and examined, and is as it was afterwards.
@@ -17,6 +22,7 @@ const PAGE: usize = 4096;
 pub(crate) struct Backend {
     file: FileBackend,
     dry: Option<Mutex<Dry>>,
+    lock: Arc<Lock>,
     #[cfg(test)]
     faults: super::tests::Faults,
 }
@@ -28,11 +34,12 @@ struct Dry {
 }
 
 impl Backend {
-    pub(crate) fn open(path: &Path) -> Result<Self, DatabaseError> {
+    pub(crate) fn open(path: &Path, lock: &Arc<Lock>) -> Result<Self, DatabaseError> {
         let file = OpenOptions::new().read(true).write(true).open(path)?;
         Ok(Self {
             file: FileBackend::new(file)?,
             dry: None,
+            lock: Arc::clone(lock),
             #[cfg(test)]
             faults: super::tests::Faults::of(path),
         })
@@ -43,6 +50,18 @@ impl Backend {
         let dry = Dry { len: self.file.len()?, pages: HashMap::new() };
         self.dry = Some(Mutex::new(dry));
         Ok(self)
+    }
+
+    /// Writes all of the file again as it is, so that all of it has to get to the disk, and waits until it is there.
+    pub(crate) fn rewrite(&self) -> io::Result<()> {
+        let (len, mut at, mut chunk) = (self.len()?, 0, Vec::new());
+        while at < len {
+            chunk.resize(CHUNK.min(len - at) as usize, 0);
+            self.read(at, &mut chunk)?;
+            self.write(at, &chunk)?;
+            at += chunk.len() as u64;
+        }
+        self.sync_data()
     }
 
     fn dry_run(&self) -> Option<MutexGuard<'_, Dry>> {
@@ -69,7 +88,10 @@ impl StorageBackend for Backend {
         }
         #[cfg(test)]
         self.faults.before_a_write(len)?;
-        self.file.set_len(len)
+        self.file.set_len(len)?;
+        #[cfg(test)]
+        self.faults.after_a_new_length(len);
+        Ok(())
     }
 
     fn sync_data(&self) -> io::Result<()> {
@@ -77,8 +99,8 @@ impl StorageBackend for Backend {
             return Ok(());
         }
         #[cfg(test)]
-        self.faults.before_a_sync()?;
-        self.file.sync_data()
+        self.faults.before_a_sync().inspect_err(|_| self.lock.doubt())?;
+        self.file.sync_data().inspect_err(|_| self.lock.doubt())
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
@@ -87,7 +109,10 @@ impl StorageBackend for Backend {
         }
         #[cfg(test)]
         self.faults.before_a_write(offset + data.len() as u64)?;
-        self.file.write(offset, data)
+        self.file.write(offset, data)?;
+        #[cfg(test)]
+        self.faults.after_a_write(offset, data);
+        Ok(())
     }
 
     fn close(&self) -> io::Result<()> {

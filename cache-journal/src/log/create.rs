@@ -2,7 +2,6 @@
 
 use std::ffi::OsString;
 use std::fs::{self, File};
-use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -12,15 +11,17 @@ use redb::{Builder, Database};
 
 use super::{CACHE, DEAD, META, PENDING, VERSION, failed};
 
-/// Makes an empty journal, if there is no file.
+/// Makes an empty journal, if there is no file. The path is locked.
 pub(super) fn unless_there(path: &Path) -> Result<()> {
+    let mut name = OsString::from(path);
+    name.push(".unfinished");
+    let new = Path::new(&name);
+    // Who has begun it is not there any more, or would have the lock. If it can't be removed, it does no harm, or
+    // none can be made.
+    let _ = fs::remove_file(new);
     if path.try_exists().map_err(|error| failed(path, error))? {
         return Ok(());
     }
-    // It is made under a name that nobody else uses.
-    let mut name = OsString::from(path);
-    name.push(format!(".new-{:016x}", RandomState::new().hash_one(std::process::id())));
-    let new = Path::new(&name);
     let made = make(new).and_then(|()| Ok(publish(new, path)?));
     if made.is_err() {
         let _ = fs::remove_file(new);

@@ -2,6 +2,7 @@
 
 mod backend;
 mod create;
+mod lock;
 pub(crate) mod row;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -9,6 +10,7 @@ pub(crate) mod tests;
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use cache_core::{Error, ErrorKind, Result};
 use redb::{
@@ -18,6 +20,7 @@ use redb::{
 use smol_str::SmolStr;
 
 use backend::Backend;
+use lock::Lock;
 
 const PENDING: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("pending");
 const DEAD: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("dead");
@@ -34,6 +37,8 @@ pub(crate) struct Log {
     path: PathBuf,
     /// Gone after a failure: then nobody knows what of the last changes is in the file, and it is opened anew.
     db: Option<Database>,
+    /// Held also while there is no `db`; the last field, so that it is let go of when that is closed.
+    lock: Arc<Lock>,
 }
 
 /// What is in a file.
@@ -64,10 +69,12 @@ impl Log {
         path: &Path,
         read: impl FnOnce(&Contents) -> Result<T>,
     ) -> Result<(Self, T)> {
+        let lock = Arc::new(Lock::take(path)?);
         create::unless_there(path)?;
-        let contents = read(&examine(path)?)?;
-        let db = open(Backend::open(path)).map_err(|error| explained(path, &error))?;
-        Ok((Self { path: path.to_owned(), db: Some(db) }, contents))
+        let mut log = Self { path: path.to_owned(), db: None, lock };
+        let contents = read(&log.examine()?)?;
+        log.db = Some(log.opened()?);
+        Ok((log, contents))
     }
 
     /// Makes the changes, all or, if this fails, perhaps none. They are on the disk when it returns.
@@ -86,12 +93,30 @@ impl Log {
         self.db.is_none()
     }
 
-    /// Opens the file anew, and says what is in it.
-    pub(crate) fn reopen(&mut self) -> Result<Contents> {
-        let contents = examine(&self.path)?;
-        let db = open(Backend::open(&self.path)).map_err(|error| explained(&self.path, &error))?;
-        self.db = Some(db);
-        Ok(contents)
+    /// Opens the file anew, if what is in it can be `read`.
+    pub(crate) fn reopen(&mut self, read: impl FnOnce(&Contents) -> Result<()>) -> Result<()> {
+        read(&self.examine()?)?;
+        self.db = Some(self.opened()?);
+        Ok(())
+    }
+
+    /// Checks all of the file, and reads it. What a failed sync may have left out is on the disk then.
+    fn examine(&self) -> Result<Contents> {
+        if self.lock.is_in_doubt() {
+            // Before it is looked at: what was not written may be forgotten at any moment.
+            let file = self.backend().map_err(|error| explained(&self.path, &error))?;
+            file.rewrite().map_err(|error| failed(&self.path, error))?;
+            self.lock.trust();
+        }
+        examine(&self.path, &self.lock)
+    }
+
+    fn opened(&self) -> Result<Database> {
+        open(self.backend()).map_err(|error| explained(&self.path, &error))
+    }
+
+    fn backend(&self) -> Result<Backend, DatabaseError> {
+        Backend::open(&self.path, &self.lock)
     }
 
     /// The first letters.
@@ -138,10 +163,10 @@ fn write(db: &Database, changes: &Changes) -> Result<(), redb::Error> {
 }
 
 /// Checks all of the file, and reads it, without changing it.
-pub(crate) fn examine(path: &Path) -> Result<Contents> {
+fn examine(path: &Path, lock: &Arc<Lock>) -> Result<Contents> {
     // What is in a damaged file may be anything; the engine gives up on some of it by panicking.
     catch_unwind(AssertUnwindSafe(|| {
-        let dry = Backend::open(path).and_then(Backend::dry);
+        let dry = Backend::open(path, lock).and_then(Backend::dry);
         let mut db = open(dry).map_err(|error| explained(path, &error))?;
         check_version(path, &db)?;
         match db.check_integrity() {
@@ -156,13 +181,14 @@ pub(crate) fn examine(path: &Path) -> Result<Contents> {
 
 /// Reads what can be read of a file that [`examine`] refuses, and says what went wrong.
 pub(crate) fn rescue(path: &Path) -> Result<(Contents, Option<String>)> {
-    let refused = match examine(path) {
+    let lock = Arc::new(Lock::take(path)?);
+    let refused = match examine(path, &lock) {
         Ok(contents) => return Ok((contents, None)),
         Err(refused) => refused,
     };
     let mut rescued = Contents::default();
     let read = catch_unwind(AssertUnwindSafe(|| -> Result<(), redb::Error> {
-        let db = open(Backend::open(path).and_then(Backend::dry))?;
+        let db = open(Backend::open(path, &lock).and_then(Backend::dry))?;
         let read = db.begin_read()?;
         for row in read.open_table(PENDING)?.iter()? {
             let (key, row) = row?;
@@ -237,10 +263,7 @@ fn contents(db: &Database) -> Result<Contents, redb::Error> {
 /// What the engine's error means to who opened the file.
 fn explained(path: &Path, error: &DatabaseError) -> Error {
     match error {
-        DatabaseError::DatabaseAlreadyOpen => failed(
-            path,
-            "is in use, by another process or another journal of this one: each needs a file of its own",
-        ),
+        DatabaseError::DatabaseAlreadyOpen => in_use(path),
         DatabaseError::UpgradeRequired(_) => failed(path, format!("can't be read: {error}")),
         DatabaseError::Storage(redb::StorageError::Io(io))
             if io.kind() != std::io::ErrorKind::InvalidData
@@ -250,6 +273,11 @@ fn explained(path: &Path, error: &DatabaseError) -> Error {
         }
         _ => damaged(path, error),
     }
+}
+
+fn in_use(path: &Path) -> Error {
+    let why = "is in use, by another process or another journal of this one: each needs a file of its own";
+    failed(path, why)
 }
 
 fn damaged(path: &Path, why: impl std::fmt::Display) -> Error {

@@ -4,7 +4,7 @@ mod state;
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, TryRecvError};
 use std::time::{Duration, Instant};
 
@@ -12,6 +12,7 @@ use cache_core::{Backlog, Bounds, CacheKey, Codec, Error, ErrorKind, Result, Seq
 use smol_str::SmolStr;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
+use crate::disk::closed;
 use crate::log::row::{self, Letter};
 use crate::log::{Contents, Log};
 use state::State;
@@ -30,6 +31,7 @@ pub(crate) enum Message<K, V> {
     Park(Park, oneshot::Sender<Result<()>>),
     Discard(SmolStr, u64, oneshot::Sender<Result<bool>>),
     DeadLetters(usize, oneshot::Sender<Result<Letters>>),
+    Seal,
     Close(oneshot::Sender<()>),
 }
 
@@ -63,6 +65,8 @@ pub(crate) struct Shared<K, V> {
     pub(crate) most_dead: usize,
     pub(crate) dead: AtomicUsize,
     pub(crate) commits: AtomicU64,
+    /// No write is admitted any more.
+    pub(crate) sealed: AtomicBool,
 }
 
 pub(crate) struct Worker<K, V> {
@@ -150,7 +154,7 @@ impl<K: CacheKey + Clone + 'static, V: Clone + 'static> Worker<K, V> {
         let began = Instant::now();
         let mut told = Vec::with_capacity(batch.len());
         let mut letters = Vec::new();
-        let took_part = batch.len();
+        let (took_part, mut seals) = (batch.len(), false);
         for message in batch {
             match message {
                 Message::Append(append) => told.extend(self.append(append)),
@@ -173,35 +177,46 @@ impl<K: CacheKey + Clone + 'static, V: Clone + 'static> Worker<K, V> {
                     told.push(Told::Flag(self.state.discard(&key, seq), reply));
                 }
                 Message::DeadLetters(most, reply) => letters.push((most, reply)),
+                Message::Seal => seals = true,
                 Message::Close(_) => {} // `gather` has it.
             }
         }
-        let committed = self.write();
+        let committed = self.write(!letters.is_empty());
         self.shared.dead.store(self.state.dead(), Ordering::Relaxed);
         self.last = (took_part, began.elapsed());
         for told in told {
             self.tell(told, &committed);
         }
+        if seals {
+            self.shared.backlog.close();
+        }
         for (most, reply) in letters {
-            let _ = reply.send(self.log.letters(most));
+            let _ = reply.send(committed.clone().and_then(|()| self.log.letters(most)));
         }
     }
 
     fn append(&mut self, append: Append<K, V>) -> Option<Told<K, V>> {
         let Append { spelled, key, value, body, reply, _place } = append;
         let bytes = weight(&spelled, &body);
-        let Bounds { writes, bytes: most } = self.shared.bounds;
-        let room = self.state.admit(&spelled, bytes, writes, most);
-        if let Err(full) = room.and_then(|()| self.shared.backlog.admit(&key, bytes)) {
-            let _ = reply.send(Err(full));
+        if let Err(refused) = self.admit(&spelled, &key, bytes) {
+            let _ = reply.send(Err(refused));
             return None;
         }
         let seq = self.state.append(spelled, bytes, &body);
         Some(Told::Appended(Write::new(key, value).numbered(Seq::new(seq)), bytes, reply))
     }
 
-    fn write(&mut self) -> Result<()> {
-        let written = self.try_write();
+    fn admit(&self, spelled: &str, key: &K, bytes: usize) -> Result<()> {
+        let Shared { backlog, bounds, sealed, .. } = &*self.shared;
+        if sealed.load(Ordering::Acquire) {
+            return Err(closed());
+        }
+        self.state.admit(spelled, bytes, bounds.writes, bounds.bytes)?;
+        backlog.admit(key, bytes)
+    }
+
+    fn write(&mut self, reads: bool) -> Result<()> {
+        let written = self.try_write(reads);
         match &written {
             Ok(()) => self.state.keep(),
             Err(_) => self.state.undo(),
@@ -209,28 +224,17 @@ impl<K: CacheKey + Clone + 'static, V: Clone + 'static> Worker<K, V> {
         written
     }
 
-    fn try_write(&mut self) -> Result<()> {
-        if self.log.is_broken() && self.state.changes().is_some() {
-            let contents = self.log.reopen()?;
-            self.restore(&contents)?;
+    fn try_write(&mut self, reads: bool) -> Result<()> {
+        if self.log.is_broken() && (reads || self.state.changes().is_some()) {
+            let Self { log, state, shared, .. } = self;
+            // If it can't be restored, it stays broken: what is lost would not be missed any more.
+            log.reopen(|contents| restore(state, shared, contents))?;
         }
         if let Some(changes) = self.state.changes() {
             self.log.commit(changes)?;
             self.shared.commits.fetch_add(1, Ordering::Relaxed);
         }
         Ok(())
-    }
-
-    /// Sees to it that a file that has been opened anew gets back to what was acknowledged: what failed may be in it.
-    fn restore(&mut self, contents: &Contents) -> Result<()> {
-        let shared = &self.shared;
-        self.state.restore(contents, |spelled, seq, other| {
-            let (key, _) = row::parts(other)?;
-            let (last, value) = shared.backlog.pending(spelled)?;
-            let value = value.as_ref().map(|value| shared.values.encode(value));
-            let value = value.transpose().ok()?;
-            (last.get() == seq).then(|| row::body(key, value.as_deref()))
-        })
     }
 
     /// A write is in the log now: it goes into the backlog, and is acknowledged.
@@ -252,6 +256,21 @@ impl<K: CacheKey + Clone + 'static, V: Clone + 'static> Worker<K, V> {
             }
         }
     }
+}
+
+/// Sees to it that a file that is opened anew gets back to what was acknowledged: what failed may be in it.
+fn restore<K: CacheKey + Clone + 'static, V: Clone + 'static>(
+    state: &mut State,
+    shared: &Shared<K, V>,
+    contents: &Contents,
+) -> Result<()> {
+    state.restore(contents, |spelled, seq, other| {
+        let (key, _) = row::parts(other)?;
+        let (last, value) = shared.backlog.pending(spelled)?;
+        let value = value.as_ref().map(|value| shared.values.encode(value));
+        let value = value.transpose().ok()?;
+        (last.get() == seq).then(|| row::body(key, value.as_deref()))
+    })
 }
 
 impl<K, V> Message<K, V> {
