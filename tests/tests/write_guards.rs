@@ -2,13 +2,15 @@
 
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
 use cache_core::testing::{FailingStore, Operation, SlowStore};
 use cache_core::{
-    Backlog, BehindOptions, Bounds, CacheStore, CacheStoreExt, Due, ErrorKind, Journal, Loader,
-    MemoryJournal, ReadThrough, Seq, Taken, Write, WriteBehind, WriteOptions, WriteThrough,
+    Backlog, BehindOptions, Bounds, CacheStore, CacheStoreExt, DeadLetter, Due, Error, ErrorKind,
+    Journal, Loader, MemoryJournal, Overflow, ReadThrough, Result, Seq, Taken, Write, WriteBehind,
+    WriteOptions, WriteThrough,
 };
 use cache_memory::MemoryStore;
 use cache_tests::{Sink, SinkError, SinkFault, minute};
@@ -316,4 +318,127 @@ fn a_doubt_from_outside_of_the_runtime_is_cleared_in_it() {
         });
         timeout(HOUR, cleared).await.expect("the entry is removed");
     });
+}
+
+/// A journal in memory that has a log of its own, somewhere else, of which the test says what becomes.
+struct Scripted {
+    inner: MemoryJournal<String, u64>,
+    /// What was appended is another process's to make, and the answer is lost.
+    loses_appends: AtomicBool,
+    hangs: AtomicBool,
+    /// The answers of `park`.
+    loses_parks: AtomicBool,
+    /// Its lease may have ended.
+    is_foreign: AtomicBool,
+    is_closed: AtomicBool,
+}
+
+impl Scripted {
+    fn new(bounds: Bounds) -> Self {
+        Self {
+            inner: MemoryJournal::new(bounds),
+            loses_appends: AtomicBool::new(false),
+            hangs: AtomicBool::new(false),
+            loses_parks: AtomicBool::new(false),
+            is_foreign: AtomicBool::new(false),
+            is_closed: AtomicBool::new(false),
+        }
+    }
+
+    fn lost() -> Error {
+        Error::with_cause(ErrorKind::Unavailable, "the answer is lost")
+    }
+}
+
+impl Journal for Scripted {
+    type Key = String;
+    type Value = u64;
+
+    fn backlog(&self) -> &Backlog<String, u64> {
+        self.inner.backlog()
+    }
+    async fn append(&self, key: String, value: Option<u64>) -> Result<Seq> {
+        if self.loses_appends.load(Ordering::SeqCst) {
+            return Err(Self::lost());
+        }
+        if self.hangs.load(Ordering::SeqCst) {
+            std::future::pending::<()>().await;
+        }
+        self.inner.append(key, value).await
+    }
+    fn is_ours(&self, _: &Write<String, u64>) -> bool {
+        !self.is_foreign.load(Ordering::SeqCst)
+    }
+    async fn done(&self, writes: &[Taken<String, u64>]) -> Result<()> {
+        self.inner.done(writes).await
+    }
+    async fn park(&self, write: &Taken<String, u64>, cause: &Error) -> Result<()> {
+        self.inner.park(write, cause).await?;
+        if self.loses_parks.load(Ordering::SeqCst) { Err(Self::lost()) } else { Ok(()) }
+    }
+    async fn dead_letters(&self, most: usize) -> Result<Vec<DeadLetter<String, u64>>> {
+        self.inner.dead_letters(most).await
+    }
+    async fn discard(&self, key: &str, seq: Seq) -> Result<bool> {
+        self.inner.discard(key, seq).await
+    }
+    fn dead(&self) -> usize {
+        Journal::dead(&self.inner)
+    }
+    fn is_durable(&self) -> bool {
+        true
+    }
+    async fn close(&self, limit: Duration) -> Result<()> {
+        self.is_closed.store(true, Ordering::SeqCst);
+        self.inner.close(limit).await?;
+        // It takes a moment.
+        if limit.is_zero() { Err(Error::new(ErrorKind::Journal)) } else { Ok(()) }
+    }
+}
+
+type OnScript = WriteBehind<ReadThrough<MemoryStore<u64>, Sink>, Sink, Scripted>;
+
+fn on_script(sink: &Sink, options: BehindOptions) -> OnScript {
+    let inner = ReadThrough::new(MemoryStore::new(1_000), sink.clone(), minute());
+    let journal = Scripted::new(Bounds { writes: 3, ..Bounds::default() });
+    WriteBehind::new(inner.expect("valid options"), sink.clone(), journal, options)
+        .expect("valid options")
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_forgotten_while_it_waits_for_the_source_is_not_written() {
+    let sink = Sink::default();
+    let options = BehindOptions::default().backoff(LONG, LONG);
+    let cache = behind(MemoryStore::new(1_000), &sink, options);
+    sink.fail(Some(SinkFault::Refuse));
+    cache.put("first", 1).await.expect("acknowledged");
+    sleep(Duration::from_secs(1)).await; // and its next turn is far away
+    cache.put("second", 2).await.expect("acknowledged");
+    sleep(Duration::from_secs(1)).await;
+    let backlog = cache.journal().backlog();
+    assert_eq!((backlog.depth().in_flight, backlog.depth().waiting), (1, 1));
+    // Others make both from here on.
+    assert_eq!(backlog.forget(|_| true), 1);
+    sink.fail(None);
+    sink.set("second", 3);
+    sleep(LONG * 2).await;
+    assert_eq!((sink.attempts().len(), sink.row("second")), (1, Some(3)));
+    // And it holds up nothing that comes later.
+    cache.put("second", 4).await.expect("acknowledged");
+    assert!(cache.flush(LONG).await.expect("an answer").is_empty());
+    assert_eq!(sink.row("second"), Some(4));
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_write_begins_after_the_lease_of_its_journal_may_have_ended() {
+    let sink = Sink::default();
+    let cache = on_script(&sink, BehindOptions::default());
+    cache.journal().is_foreign.store(true, Ordering::SeqCst);
+    cache.put(KEY, 1).await.expect("acknowledged");
+    sleep(Duration::from_secs(60)).await;
+    assert_eq!((sink.attempts().len(), cache.stats().depth.writes()), (0, 1));
+    // It has been kept after all.
+    cache.journal().is_foreign.store(false, Ordering::SeqCst);
+    assert!(cache.flush(LONG).await.expect("an answer").is_empty());
+    assert_eq!(sink.row(KEY), Some(1));
 }

@@ -174,6 +174,9 @@ impl<K: CacheKey + Clone, V: Clone> Backlog<K, V> {
     /// These writes are to be made again, after some time. One that has been overtaken by a later write of its key
     /// is not: the later one is.
     pub fn retry(&self, writes: Vec<Taken<K, V>>, after: Duration) {
+        if writes.is_empty() {
+            return;
+        }
         let now = Instant::now();
         let at = now.checked_add(after).unwrap_or(now + LATEST);
         let mut state = self.lock();
@@ -183,6 +186,26 @@ impl<K: CacheKey + Clone, V: Clone> Backlog<K, V> {
         drop(state);
         self.work.notify_one();
         self.less.notify_waiters();
+    }
+
+    /// What of a batch may be written now. What was [forgotten](Self::forget) since it was taken is others' to make. That for
+    /// which `ours` does not hold is so, too, or will be ours again: it comes back after some time, unless it is forgotten.
+    pub(crate) fn still_taken(
+        &self,
+        batch: Vec<Taken<K, V>>,
+        ours: impl Fn(&Write<K, V>) -> bool,
+        after: Duration,
+    ) -> Vec<Taken<K, V>> {
+        // The lock is not held while the journal is asked, which may have one of its own.
+        let (batch, foreign): (Vec<_>, Vec<_>) =
+            batch.into_iter().partition(|taken| ours(&taken.write));
+        self.retry(foreign, after);
+        let state = self.lock();
+        let (batch, forgotten) = batch.into_iter().partition(|taken| state.flies(taken));
+        drop(state);
+        // They let go of their keys.
+        self.retry(forgotten, Duration::ZERO);
+        batch
     }
 
     /// Says that this write is put into the cache now, if it is its turn.

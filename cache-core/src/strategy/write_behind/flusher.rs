@@ -61,6 +61,9 @@ pub(super) enum Stop {
     Now,
 }
 
+/// How long a write waits that is another process's to make, as it seems, until the journal has seen to it.
+const FOREIGN: Duration = Duration::from_millis(50);
+
 type TakenBy<J> = Taken<<J as Journal>::Key, <J as Journal>::Value>;
 
 impl<S, O, W, J> Flusher<S, O, W, J>
@@ -154,6 +157,12 @@ where
 
     /// Writes a batch, and sees to what comes of it.
     async fn flush(self: &Arc<Self>, batch: Vec<TakenBy<J>>) {
+        // It may have waited for long, and others may have written what is newer meanwhile.
+        let ours = |write: &Write<_, _>| self.journal.is_ours(write);
+        let batch = self.journal.backlog().still_taken(batch, ours, FOREIGN);
+        if batch.is_empty() {
+            return;
+        }
         let mut flight = InFlight { flusher: self, batch };
         let began = Instant::now();
         let result = self.write(&flight.batch).await;
