@@ -208,7 +208,7 @@ impl<K: CacheKey + Clone, V: Clone> Backlog<K, V> {
         batch
     }
 
-    /// Says that this write is put into the cache now, if it is its turn.
+    /// Says that the last write of the key is put into the cache now, if that is this one or a later one.
     pub(crate) fn turn(&self, key: &str, seq: Seq) -> Turn<V> {
         let mut state = self.lock();
         let slot = state.slots.get_mut(key);
@@ -221,6 +221,15 @@ impl<K: CacheKey + Clone, V: Clone> Backlog<K, V> {
                 }
             }
             _ => Turn::Done,
+        }
+    }
+
+    /// Says that the cache has this write, or something later, or nothing. That says nothing of a later one.
+    pub(crate) fn mark_cached(&self, key: &str, seq: Seq) {
+        let mut state = self.lock();
+        let Some(slot) = state.slots.get_mut(key) else { return };
+        for write in slot.waiting.iter_mut().chain(&mut slot.flying) {
+            write.cached |= write.write.seq == seq;
         }
     }
 

@@ -406,7 +406,7 @@ where
         engine.write_through(writes, fence, append).await?;
         if let Some(seq) = appended {
             // From here on the cache has it, or something later, or nothing.
-            self.journal().backlog().turn(&spelled, seq);
+            self.journal().backlog().mark_cached(&spelled, seq);
         }
         Ok(())
     }
