@@ -442,3 +442,48 @@ async fn no_write_begins_after_the_lease_of_its_journal_may_have_ended() {
     assert!(cache.flush(LONG).await.expect("an answer").is_empty());
     assert_eq!(sink.row(KEY), Some(1));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_shutdown_that_is_late_says_what_is_left() {
+    let sink = Sink::default();
+    let cache = on_script(&sink, BehindOptions::default());
+    sink.fail(Some(SinkFault::Refuse));
+    cache.put(KEY, 1).await.expect("acknowledged");
+    let left = cache.shutdown(Duration::from_secs(1)).await.expect("that it is late is no error");
+    settle().await;
+    assert_eq!((left.writes, cache.journal().is_closed.load(Ordering::SeqCst)), (1, true));
+}
+
+/// Whoever opens it next would write what is newer, and be overtaken.
+#[tokio::test(start_paused = true)]
+async fn a_journal_is_not_closed_while_a_batch_of_it_is_being_written() {
+    let sink = Sink::default();
+    let cache = on_script(&sink, BehindOptions::default());
+    let closed = || cache.journal().is_closed.load(Ordering::SeqCst);
+    sink.hold();
+    cache.put(KEY, 1).await.expect("acknowledged");
+    sink.writing(1).await;
+    let left = cache.shutdown(Duration::from_millis(100)).await.expect("an answer");
+    settle().await;
+    assert_eq!((left.writes, closed()), (1, false));
+    sink.release();
+    settle().await;
+    assert_eq!((sink.row(KEY), closed()), (Some(1), true));
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_shutdown_no_batch_begins() {
+    let sink = Sink::default();
+    let options = BehindOptions::default().batch(1).parallel(1);
+    let cache = on_script(&sink, options);
+    sink.hold();
+    for key in ["a", "b", "c"] {
+        cache.put(key, 1).await.expect("acknowledged");
+    }
+    sink.writing(1).await;
+    let left = cache.shutdown(Duration::from_millis(100)).await.expect("an answer");
+    assert_eq!(left.writes, 3);
+    sink.release();
+    sleep(HOUR).await;
+    assert_eq!((sink.attempts().len(), sink.rows()), (1, 1), "the rest is the next start's");
+}

@@ -14,7 +14,7 @@ use futures_util::future::{Either, select};
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::BehindOptions;
+use super::{BehindOptions, LATEST};
 use crate::engine::{Engine, Failed};
 use crate::strategy::write_through::{bounded, failed};
 use crate::{BatchWriter, CacheKey, CacheStore, Failure, Journal, Observer, Result, Taken, Write};
@@ -126,6 +126,14 @@ where
         drop(slots.acquire_many(all).await);
     }
 
+    /// Lets go of the journal as soon as nothing is written any more.
+    pub(super) async fn close_when_ended(self: Arc<Self>) {
+        self.ended().await;
+        if let Err(error) = self.journal.close(LATEST).await {
+            self.engine.journal_failed(&error);
+        }
+    }
+
     /// Waits until the next batch may be tried; whether to try it by itself.
     async fn opened(&self) -> bool {
         loop {
@@ -143,15 +151,17 @@ where
         }
     }
 
+    /// Once it is stopped, nothing is begun any more, however much is due.
     async fn unless_stopped<T>(&self, work: impl Future<Output = T>) -> Option<T> {
         let mut stop = self.stop.subscribe();
         let stopped = async move {
             // The sender lives as long as this.
             let _ = stop.wait_for(|stop| *stop == Stop::Now).await;
         };
-        match select(Box::pin(work), Box::pin(stopped)).await {
-            Either::Left((done, _)) => Some(done),
-            Either::Right(_) => None,
+        // The first of the two is asked first.
+        match select(Box::pin(stopped), Box::pin(work)).await {
+            Either::Left(_) => None,
+            Either::Right((done, _)) => Some(done),
         }
     }
 

@@ -251,6 +251,9 @@ where
     /// strategy, all within `limit`. Says what is left: a durable journal keeps it, any other loses it. Reads go on. May
     /// be called again.
     ///
+    /// A batch that is under way at the end of `limit` is let finish, and the journal is let go of only then, in the background: until
+    /// then nobody else can open it and write what is newer.
+    ///
     /// # Errors
     ///
     /// Those of the journal.
@@ -260,14 +263,24 @@ where
         self.shared.closed.store(true, Ordering::Release);
         let flusher = &self.shared.flusher;
         self.journal().seal();
-        let drained = timeout_at(until, self.journal().drained()).await.unwrap_or(Ok(()));
+        let drained = timeout_at(until, self.journal().drained()).await;
         flusher.stop(Stop::Now);
-        let _ = timeout_at(until, flusher.ended()).await;
+        let ended = timeout_at(until, flusher.ended()).await;
         let left = self.leftover();
         let rest = || until.saturating_duration_since(Instant::now());
-        let closed = self.journal().close(rest()).await;
+        let closed = if ended.is_ok() {
+            self.journal().close(rest()).await
+        } else {
+            // Whoever opened it now would write what is newer than what is under way, and be overtaken by it.
+            tokio::spawn(Arc::clone(flusher).close_when_ended());
+            Ok(())
+        };
         self.inner.engine().0.shutdown(rest()).await;
-        drained.and(closed)?;
+        match drained {
+            Ok(drained) => drained.and(closed)?,
+            // There was no time left to close in, and that something is left is what is answered.
+            Err(_) => drop(closed),
+        }
         Ok(left)
     }
 
