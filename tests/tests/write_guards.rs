@@ -487,3 +487,30 @@ async fn after_a_shutdown_no_batch_begins() {
     sleep(HOUR).await;
     assert_eq!((sink.attempts().len(), sink.rows()), (1, 1), "the rest is the next start's");
 }
+
+/// There are more of them than can be doubted.
+#[tokio::test(start_paused = true)]
+async fn a_write_is_not_done_before_its_old_entry_is_gone_or_doubted() {
+    const KEYS: u64 = 10_200;
+    let sink = Sink::default();
+    let store = FailingStore::new(MemoryStore::new(100_000));
+    let inner = ReadThrough::new(store.clone(), sink.clone(), minute()).expect("valid options");
+    let journal = MemoryJournal::new(Bounds::default());
+    for key in 0..KEYS {
+        store.put(&key.to_string(), 1, LONG).await.expect("put");
+        journal.append(key.to_string(), Some(2)).await.expect("appended, before a restart");
+    }
+    store.fail(Operation::Remove, ErrorKind::Unavailable);
+    let options = BehindOptions::default().batch(1_000);
+    let cache = WriteBehind::new(inner, sink.clone(), journal, options).expect("valid options");
+    sleep(Duration::from_secs(60)).await;
+    assert_eq!(sink.row("0"), Some(2));
+    let left = cache.flush(Duration::from_secs(60)).await.expect("an answer");
+    store.heal();
+    assert!(cache.flush(LONG).await.expect("an answer").is_empty());
+    sleep(HOUR).await; // for the doubts
+    for key in 0..KEYS {
+        assert_eq!(cache.get(&key.to_string()).await.expect("an answer"), Some(2), "{key}");
+    }
+    assert_eq!(left.writes, 200, "they are written, and not yet done");
+}

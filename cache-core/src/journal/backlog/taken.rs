@@ -28,6 +28,8 @@ pub(crate) struct Trial {
     pub(crate) failed: u32,
     /// How often it has failed alone.
     pub(crate) alone: u32,
+    /// How often it has succeeded, and the cache could not be brought in line.
+    pub(crate) stuck: u32,
     /// The size of the largest batch that it may be in; `None` is any.
     pub(crate) most: Option<usize>,
     /// When it failed alone first, and how many batches had succeeded by then.

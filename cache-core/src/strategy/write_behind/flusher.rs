@@ -181,7 +181,7 @@ where
             Ok(()) => {
                 self.count_success();
                 self.counts.flushed.fetch_add(flight.batch.len() as u64, Ordering::Relaxed);
-                self.settle(&flight.batch).await;
+                self.settle(&mut flight).await;
                 self.journal.backlog().done(&std::mem::take(&mut flight.batch));
             }
             Err(failed) => self.refused(flight, &failed, began).await,
@@ -204,22 +204,34 @@ where
         bounded(&self.engine, count, self.options.write_timeout, write).await
     }
 
-    /// Sees to it that the cache has nothing older than what was written, and tells the journal.
-    async fn settle(self: &Arc<Self>, batch: &[TakenBy<J>]) {
-        for taken in batch {
-            // Nobody has put it into the cache: it is from before a restart, or from another process.
-            if !self.journal.backlog().is_cached(taken) {
-                self.drop_cached(taken).await;
+    /// Sees to it that the cache has nothing older than what was written, and tells the journal. What the cache may still have
+    /// something older of is not done: it is taken out of the batch, and made again later.
+    async fn settle(self: &Arc<Self>, flight: &mut InFlight<'_, S, O, W, J>) {
+        let mut stuck = InFlight { flusher: self, batch: Vec::new() };
+        let mut at = 0;
+        while let Some(taken) = flight.batch.get(at) {
+            // If nobody has put it into the cache, it is from before a restart, or from another process.
+            if self.journal.backlog().is_cached(taken) || self.drop_cached(taken).await {
+                at += 1;
+            } else {
+                let mut taken = flight.batch.swap_remove(at);
+                taken.trial.stuck += 1;
+                stuck.batch.push(taken);
             }
         }
-        self.log(self.journal.done(batch)).await;
+        if !flight.batch.is_empty() {
+            self.log(self.journal.done(&flight.batch)).await;
+        }
+        if let Some(times) = stuck.batch.iter().map(|taken| taken.trial.stuck).min() {
+            let after = self.options.backoff.after(times - 1);
+            self.journal.backlog().retry(stuck.go(), after);
+        }
     }
 
-    /// Removes from the cache what it has under the key.
-    async fn drop_cached(self: &Arc<Self>, taken: &TakenBy<J>) {
-        if let Err(error) = self.engine.remove_or_doubt(&taken.write.key.key().to_smol()).await {
-            self.engine.journal_failed(&error);
-        }
+    /// Removes from the cache what it has under the key; whether nobody reads that any more.
+    async fn drop_cached(self: &Arc<Self>, taken: &TakenBy<J>) -> bool {
+        let dropped = self.engine.remove_or_doubt(&taken.write.key.key().to_smol()).await;
+        dropped.inspect_err(|error| self.engine.journal_failed(error)).is_ok()
     }
 
     /// Waits for the journal, but not for ever, and tells the observer if it fails.
