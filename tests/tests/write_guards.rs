@@ -514,3 +514,29 @@ async fn a_write_is_not_done_before_its_old_entry_is_gone_or_doubted() {
     }
     assert_eq!(left.writes, 200, "they are written, and not yet done");
 }
+
+/// Some of the times after which it is to be tried again are later than clocks go.
+#[tokio::test(start_paused = true)]
+async fn who_is_to_wait_for_ever_waits() {
+    for _ in 0..20 {
+        let sink = Sink::default();
+        let options = BehindOptions::default().backoff(Duration::MAX, Duration::MAX);
+        let cache = behind(MemoryStore::new(1_000), &sink, options);
+        sink.fail(Some(SinkFault::Refuse));
+        cache.put(KEY, 1).await.expect("acknowledged");
+        sleep(HOUR).await;
+        assert_eq!((sink.attempts().len(), cache.stats().failing), (1, true));
+    }
+}
+
+#[test]
+fn more_batches_at_a_time_than_can_be_counted_are_refused() {
+    for (parallel, is_valid) in [(1_000, true), (usize::MAX, false)] {
+        let checked = BehindOptions::default().parallel(parallel).check();
+        assert_eq!(checked.is_ok(), is_valid, "{checked:?}");
+        if let Err(error) = checked {
+            assert_eq!(error.kind(), ErrorKind::InvalidOption);
+            assert!(error.to_string().contains("parallel: "), "{error}");
+        }
+    }
+}

@@ -292,7 +292,8 @@ where
         let news = gate.failures == 0 || began >= gate.failed_at;
         if news && !(known && gate.failures == 0) {
             let now = Instant::now();
-            gate.opens_at = now + self.options.backoff.after(gate.failures);
+            let after = self.options.backoff.after(gate.failures);
+            gate.opens_at = now.checked_add(after).unwrap_or(now + LATEST);
             gate.failed_at = now;
             gate.failures = gate.failures.saturating_add(1);
         }

@@ -26,7 +26,7 @@ pub use options::{BehindOptions, Overflow};
 
 /// How many keys can be put into the cache at the same time.
 const TURNS: usize = 64;
-/// How long a shutdown may take that has more time than clocks go.
+/// How long something may take, or has to wait, for which there is more time than clocks go.
 const LATEST: Duration = Duration::from_secs(365 * 24 * 3600);
 /// How long a write waits that has found too little room.
 const CROWDED: Duration = Duration::from_millis(5);
