@@ -488,6 +488,38 @@ async fn after_a_shutdown_no_batch_begins() {
     assert_eq!((sink.attempts().len(), sink.rows()), (1, 1), "the rest is the next start's");
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_write_of_which_nobody_knows_leaves_no_old_entry_whoever_makes_it() {
+    let sink = Sink::with(&[(KEY, 1)]);
+    let cache = on_script(&sink, BehindOptions::default().overflow(Overflow::Reject).delay(HOUR));
+    let read = || async {
+        sleep(Duration::from_secs(1)).await;
+        cache.get(KEY).await.expect("an answer")
+    };
+    assert_eq!(read().await, Some(1));
+    cache.journal().loses_appends.store(true, Ordering::SeqCst);
+    let error = cache.put(KEY, 2).await.expect_err("nobody knows");
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+    sink.set(KEY, 2); // by another process
+    assert_eq!(read().await, Some(2));
+    cache.journal().loses_appends.store(false, Ordering::SeqCst);
+    cache.journal().hangs.store(true, Ordering::SeqCst);
+    {
+        let mut put = Box::pin(cache.put(KEY, 3));
+        assert!(poll_fn(|context| Poll::Ready(put.as_mut().poll(context))).await.is_pending());
+    }
+    sink.set(KEY, 3); // by another process
+    assert_eq!(read().await, Some(3));
+    // What was not appended for sure leaves the entry as it is.
+    cache.journal().hangs.store(false, Ordering::SeqCst);
+    for key in ["a", "b", "c"] {
+        cache.put(key, 1).await.expect("acknowledged");
+    }
+    let loads = sink.loads();
+    assert_eq!(cache.put(KEY, 4).await.expect_err("no room").kind(), ErrorKind::Full);
+    assert_eq!((cache.stats().doubted, read().await, sink.loads()), (0, Some(3), loads));
+}
+
 /// There are more of them than can be doubted.
 #[tokio::test(start_paused = true)]
 async fn a_write_is_not_done_before_its_old_entry_is_gone_or_doubted() {

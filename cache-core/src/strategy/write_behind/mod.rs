@@ -362,29 +362,34 @@ where
         if self.inner.engine().0.store.capabilities().shared {
             return Box::pin(self.write_shared(spelled, key, value)).await;
         }
-        let seq = self.append(key, value.as_ref()).await?;
-        self.cache(spelled, seq, value).await
+        // Another process may make what is appended here, and tells nobody.
+        let unfinished = Unfinished::new(self.inner.engine().0, [spelled.clone()]);
+        let cached = match self.append(key, value.as_ref()).await {
+            Ok(seq) => self.cache(spelled, seq, value).await,
+            Err(error) if is_refusal(&error) => Err(error),
+            // Nobody knows, so the entry is doubted.
+            Err(error) => return Err(error),
+        };
+        unfinished.ended();
+        cached
     }
 
     /// Puts a write into a cache of which only this process knows.
     async fn cache(&self, key: SmolStr, seq: Seq, value: Option<R::Value>) -> Result<()> {
         let engine = self.inner.engine().0;
-        let unfinished = Unfinished::new(engine, [key.clone()]);
         let turn = self.shared.hasher.hash_one(&key) as usize % TURNS;
         let turn = &self.shared.turns[turn];
         let _turn = match turn.try_lock() {
             Ok(turn) => turn,
             Err(_) => turn.lock().await,
         };
-        let cached = match self.journal().backlog().turn(&key, seq) {
+        match self.journal().backlog().turn(&key, seq) {
             Turn::Last => engine.put_or_doubt(&key, value).await,
             // The cache has to have it as soon as one of the two is acknowledged.
             Turn::Overtaken(later) => engine.put_or_doubt(&key, later).await,
             // It is in the source, perhaps with a later one.
             Turn::Done => engine.remove_or_doubt(&key).await,
-        };
-        unfinished.ended();
-        cached
+        }
     }
 
     /// Puts a write into the journal, and into a cache into which other processes put theirs: as if the journal were the
@@ -406,11 +411,8 @@ where
         let fence = Fence { life, evicts_first: false };
         let append = async {
             let seq = self.append(key, value.as_ref()).await.map_err(|error| {
-                let nothing = matches!(
-                    error.kind(),
-                    ErrorKind::Full | ErrorKind::Closed | ErrorKind::Codec | ErrorKind::TooLarge
-                );
-                let failure = if nothing { Failure::NotWritten } else { Failure::Unknown };
+                let refused = is_refusal(&error);
+                let failure = if refused { Failure::NotWritten } else { Failure::Unknown };
                 Failed { error, failure }
             })?;
             appended = Some(seq);
@@ -440,9 +442,11 @@ where
             Overflow::Block(limit) if is_full(&first) => limit,
             _ => return first,
         };
+        let now = Instant::now();
+        let until = now.checked_add(limit).unwrap_or(now + LATEST);
         let retry = async {
-            loop {
-                journal.room().await;
+            // Only the waiting ends early: of an append that is given up nobody knows whether it was made.
+            while Instant::now() < until && timeout_at(until, journal.room()).await.is_ok() {
                 let appended = append().await;
                 if !is_full(&appended) {
                     return appended;
@@ -450,9 +454,16 @@ where
                 // Others were faster, or it needs more room than that.
                 sleep(CROWDED).await;
             }
+            Err(Error::new(ErrorKind::Full))
         };
-        Box::pin(timeout(limit, retry)).await.unwrap_or_else(|_| Err(Error::new(ErrorKind::Full)))
+        Box::pin(retry).await
     }
+}
+
+/// Whether a journal that fails like this has appended nothing.
+fn is_refusal(error: &Error) -> bool {
+    use ErrorKind::{Closed, Codec, Full, TooLarge};
+    matches!(error.kind(), Full | Closed | Codec | TooLarge)
 }
 
 /// Asks the journal, for as long as there is one.
