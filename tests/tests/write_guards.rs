@@ -520,6 +520,21 @@ async fn a_write_of_which_nobody_knows_leaves_no_old_entry_whoever_makes_it() {
     assert_eq!((cache.stats().doubted, read().await, sink.loads()), (0, Some(3), loads));
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_write_that_lands_after_all_is_no_dead_letter() {
+    let sink = Sink::default();
+    let cache = on_script(&sink, BehindOptions::default().backoff(LONG, LONG));
+    cache.journal().loses_parks.store(true, Ordering::SeqCst);
+    sink.fail(Some(SinkFault::RefuseForGood));
+    cache.put(KEY, 1).await.expect("acknowledged");
+    sleep(Duration::from_secs(1)).await;
+    let stats = cache.stats();
+    assert_eq!((stats.dead_letters, stats.parked), (1, 0), "it is tried again");
+    sink.fail(None);
+    assert!(cache.flush(LONG).await.expect("an answer").is_empty());
+    assert_eq!(sink.row(KEY), Some(1));
+}
+
 /// There are more of them than can be doubted.
 #[tokio::test(start_paused = true)]
 async fn a_write_is_not_done_before_its_old_entry_is_gone_or_doubted() {

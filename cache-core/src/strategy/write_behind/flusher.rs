@@ -182,6 +182,7 @@ where
                 self.count_success();
                 self.counts.flushed.fetch_add(flight.batch.len() as u64, Ordering::Relaxed);
                 self.settle(&mut flight).await;
+                self.unpark(&flight.batch).await;
                 self.journal.backlog().done(&std::mem::take(&mut flight.batch));
             }
             Err(failed) => self.refused(flight, &failed, began).await,
@@ -225,6 +226,15 @@ where
         if let Some(times) = stuck.batch.iter().map(|taken| taken.trial.stuck).min() {
             let after = self.options.backoff.after(times - 1);
             self.journal.backlog().retry(stuck.go(), after);
+        }
+    }
+
+    /// What is in the source is no dead letter, though it may have become one: to be replayed over what is newer.
+    async fn unpark(&self, batch: &[TakenBy<J>]) {
+        for taken in batch.iter().filter(|taken| taken.trial.parked) {
+            let key = taken.write.key.key();
+            let discarded = self.journal.discard(&key, taken.write.seq);
+            self.log(async { discarded.await.map(drop) }).await;
         }
     }
 
@@ -272,6 +282,7 @@ where
                 self.drop_cached(&batch[0]).await;
                 return;
             }
+            flight.batch[0].trial.parked |= !overtaken;
         }
         self.counts.retries.fetch_add(flight.batch.len() as u64, Ordering::Relaxed);
         let trial = flight.batch[0].trial;
