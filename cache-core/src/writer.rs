@@ -92,7 +92,8 @@ pub enum Failure {
 
 /// The way of one write to the source of truth. Removing a key is a write, too.
 ///
-/// Closures are writers; so is everything behind an `Arc`.
+/// Closures are writers; so is everything behind an `Arc`. Of a closure's error nobody knows what it has left in the source: a
+/// type that implements this trait can [tell](Self::failure).
 ///
 /// A write may be made more than once: after a failure, after a crash. So it has to set the value under the key
 /// rather than add to it; [`Write::seq`] helps where that is not enough.
@@ -137,10 +138,11 @@ pub trait Writer<K, V>: Send + Sync + 'static {
     /// The future is dropped when the write takes longer than its limit. Nobody knows then whether it was made.
     fn write(&self, write: Write<K, V>) -> impl Future<Output = Result<(), Self::Error>> + Send;
 
-    /// What this error has left in the source. By default nothing was written, and trying again may help.
+    /// What this error has left in the source. By default nobody knows: it may be the answer to a commit that was lost. Who
+    /// can tell that nothing was written spares the cache an entry.
     fn failure(&self, error: &Self::Error) -> Failure {
         let _ = error;
-        Failure::NotWritten
+        Failure::Unknown
     }
 }
 

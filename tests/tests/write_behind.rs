@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
-use cache_core::testing::{FailingStore, Operation};
+use cache_core::testing::{FailingStore, Operation, SlowStore};
 use cache_core::{
     Backlog, BehindOptions, Bounds, CacheStore, CacheStoreExt, Clock, DeadLetter, Due, Error,
     ErrorKind, Journal, MemoryJournal, OneByOne, Overflow, ReadOptions, ReadThrough, Result, Seq,
@@ -1045,4 +1045,24 @@ async fn what_is_said_of_an_older_write_says_nothing_of_the_one_under_way() {
     );
     backlog.done(&[new]);
     assert_eq!(backlog.pending("a"), None);
+}
+
+/// Another process has claimed the key, appended, and died before it has brought the cache in line.
+#[tokio::test(start_paused = true)]
+async fn a_put_says_nothing_of_the_cache_for_a_later_write_of_another_process() {
+    let sink = Sink::with(&[(KEY, 1)]);
+    let slow = SlowStore::new(memory());
+    let store = Halting { inner: slow.clone(), shared: true };
+    let cache = Arc::new(behind_with(store, &sink, journal(), options().delay(LONG)));
+    let gate = slow.hold(Operation::Fill);
+    let put = tokio::spawn({
+        let cache = Arc::clone(&cache);
+        async move { cache.put(KEY, 2).await }
+    });
+    gate.arrived(1).await;
+    cache.journal().append(KEY.to_owned(), Some(3)).await.expect("appended");
+    gate.open();
+    put.await.expect("no panic").expect("acknowledged");
+    flushed(&cache).await;
+    assert_eq!((sink.row(KEY), read(&cache, KEY).await), (Some(3), Some(3)));
 }

@@ -670,3 +670,19 @@ async fn stale_while_revalidate_keeps_its_fences_when_it_is_written_through() {
     let reading = cache.get_detailed(KEY).await.expect("an answer");
     assert_eq!((reading.value, reading.freshness.is_fresh()), (Some(2), true));
 }
+
+/// Its caller has an error, and the source has the value.
+#[tokio::test(start_paused = true)]
+async fn a_closure_that_loses_the_answer_to_its_commit_leaves_no_old_entry() {
+    let sink = Sink::with(&[(KEY, 1)]);
+    let rows = sink.clone();
+    let write = move |write: Write<String, u64>| {
+        rows.set(&write.key, write.value.unwrap_or(0));
+        async { Err::<(), _>(SinkError(SinkFault::LoseAnswer)) }
+    };
+    let inner = ReadThrough::new(memory(), sink.clone(), minute()).expect("valid options");
+    let cache = WriteThrough::new(inner, write, WriteOptions::default()).expect("valid options");
+    assert_eq!(cache.get(KEY).await.expect("loaded"), Some(1));
+    cache.put(KEY, 2).await.expect_err("the answer is lost");
+    assert_eq!(cache.get(KEY).await.expect("an answer"), Some(2));
+}

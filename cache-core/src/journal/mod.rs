@@ -8,7 +8,7 @@ mod seq;
 use std::future::Future;
 use std::time::Duration;
 
-use crate::{CacheKey, Error, Result};
+use crate::{CacheKey, Error, Result, Write};
 
 pub(crate) use backlog::Turn;
 pub use backlog::{Backlog, Bounds, Depth, Due, Taken};
@@ -40,7 +40,8 @@ pub use seq::Seq;
 /// A write that one process appends may be another's to make. Then the write goes into the backlog of the one
 /// that makes it, in the order of the log, and [`pending`](Self::pending), [`drained`](Self::drained) and
 /// [`depth`](Self::depth) are overridden to ask the log. What the process is no longer to make, because another
-/// has taken over, it takes out of the backlog by [`Backlog::forget`].
+/// has taken over, it takes out of the backlog by [`Backlog::forget`]; what it must not begin any more, though nobody has
+/// taken over yet, it says by [`is_ours`](Self::is_ours).
 pub trait Journal: Send + Sync + 'static {
     /// The keys.
     type Key: CacheKey + Clone + Send + Sync + 'static;
@@ -87,6 +88,14 @@ pub trait Journal: Send + Sync + 'static {
         key: &str,
     ) -> impl Future<Output = Result<Option<(Seq, Option<Self::Value>)>>> + Send {
         async { Ok(self.backlog().pending(key)) }
+    }
+
+    /// Whether this process may still make a write that it has in its backlog. It is asked directly before the write is
+    /// made. A journal that processes share says no from the moment on at which its lease may have ended: what is newer may
+    /// be in the source then. The write comes back after a moment, unless it is [forgotten](Backlog::forget).
+    fn is_ours(&self, write: &Write<Self::Key, Self::Value>) -> bool {
+        let _ = write;
+        true
     }
 
     /// Says that these writes are in the source. Need not be durable: a write that is forgotten to be done is made

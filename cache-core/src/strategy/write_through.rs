@@ -47,8 +47,9 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 /// | unknown | - | ok | error | nothing | load |
 /// | unknown | - | fails | error | unknown | past the cache |
 ///
-/// *Fails* is a writer's error of which it says that nothing was [written](Failure::NotWritten), which is what they all
-/// say by default. (The old value goes all the same if a load of its key was under way.) *Unknown* is an error of which it says [so](Failure::Unknown), a time-out, and a panic.
+/// *Fails* is a writer's error of which it says that nothing was [written](Failure::NotWritten). (The old value goes all the
+/// same if a load of its key was under way.) *Unknown* is an error of which it says [so](Failure::Unknown), which is what they
+/// all say by default, a closure too; a time-out; and a panic.
 ///
 /// # Cancellation
 ///

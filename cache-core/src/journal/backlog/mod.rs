@@ -174,6 +174,9 @@ impl<K: CacheKey + Clone, V: Clone> Backlog<K, V> {
     /// These writes are to be made again, after some time. One that has been overtaken by a later write of its key
     /// is not: the later one is.
     pub fn retry(&self, writes: Vec<Taken<K, V>>, after: Duration) {
+        if writes.is_empty() {
+            return;
+        }
         let now = Instant::now();
         let at = now.checked_add(after).unwrap_or(now + LATEST);
         let mut state = self.lock();
@@ -185,7 +188,27 @@ impl<K: CacheKey + Clone, V: Clone> Backlog<K, V> {
         self.less.notify_waiters();
     }
 
-    /// Says that this write is put into the cache now, if it is its turn.
+    /// What of a batch may be written now. What was [forgotten](Self::forget) since it was taken is others' to make. That for
+    /// which `ours` does not hold is so, too, or will be ours again: it comes back after some time, unless it is forgotten.
+    pub(crate) fn still_taken(
+        &self,
+        batch: Vec<Taken<K, V>>,
+        ours: impl Fn(&Write<K, V>) -> bool,
+        after: Duration,
+    ) -> Vec<Taken<K, V>> {
+        // The lock is not held while the journal is asked, which may have one of its own.
+        let (batch, foreign): (Vec<_>, Vec<_>) =
+            batch.into_iter().partition(|taken| ours(&taken.write));
+        self.retry(foreign, after);
+        let state = self.lock();
+        let (batch, forgotten) = batch.into_iter().partition(|taken| state.flies(taken));
+        drop(state);
+        // They let go of their keys.
+        self.retry(forgotten, Duration::ZERO);
+        batch
+    }
+
+    /// Says that the last write of the key is put into the cache now, if that is this one or a later one.
     pub(crate) fn turn(&self, key: &str, seq: Seq) -> Turn<V> {
         let mut state = self.lock();
         let slot = state.slots.get_mut(key);
@@ -198,6 +221,15 @@ impl<K: CacheKey + Clone, V: Clone> Backlog<K, V> {
                 }
             }
             _ => Turn::Done,
+        }
+    }
+
+    /// Says that the cache has this write, or something later, or nothing. That says nothing of a later one.
+    pub(crate) fn mark_cached(&self, key: &str, seq: Seq) {
+        let mut state = self.lock();
+        let Some(slot) = state.slots.get_mut(key) else { return };
+        for write in slot.waiting.iter_mut().chain(&mut slot.flying) {
+            write.cached |= write.write.seq == seq;
         }
     }
 

@@ -241,6 +241,13 @@ impl<K: CacheKey + Clone, V: Clone> State<K, V> {
         }
     }
 
+    /// Whether it has not been forgotten since it was taken.
+    pub(super) fn flies(&self, taken: &Taken<K, V>) -> bool {
+        let slot = self.slots.get(&*taken.write.key.key());
+        let flying = slot.and_then(|slot| slot.flying.as_ref());
+        flying.is_some_and(|flying| flying.write.seq == taken.write.seq)
+    }
+
     /// What was forgotten in flight is others' to try again, and lets go of its key.
     fn land_ghost(&mut self, key: SmolStr, taken: &Taken<K, V>) {
         let Some(slot) = self.slots.get_mut(&key) else { return };

@@ -28,6 +28,10 @@ pub(crate) struct Trial {
     pub(crate) failed: u32,
     /// How often it has failed alone.
     pub(crate) alone: u32,
+    /// How often it has succeeded, and the cache could not be brought in line.
+    pub(crate) stuck: u32,
+    /// Whether it may be a dead letter: that was to be made of it, and the answer was an error.
+    pub(crate) parked: bool,
     /// The size of the largest batch that it may be in; `None` is any.
     pub(crate) most: Option<usize>,
     /// When it failed alone first, and how many batches had succeeded by then.

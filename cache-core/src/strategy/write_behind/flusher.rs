@@ -14,7 +14,7 @@ use futures_util::future::{Either, select};
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::BehindOptions;
+use super::{BehindOptions, LATEST};
 use crate::engine::{Engine, Failed};
 use crate::strategy::write_through::{bounded, failed};
 use crate::{BatchWriter, CacheKey, CacheStore, Failure, Journal, Observer, Result, Taken, Write};
@@ -60,6 +60,9 @@ pub(super) enum Stop {
     AtFailure,
     Now,
 }
+
+/// How long a write waits that is another process's to make, as it seems, until the journal has seen to it.
+const FOREIGN: Duration = Duration::from_millis(50);
 
 type TakenBy<J> = Taken<<J as Journal>::Key, <J as Journal>::Value>;
 
@@ -123,6 +126,14 @@ where
         drop(slots.acquire_many(all).await);
     }
 
+    /// Lets go of the journal as soon as nothing is written any more.
+    pub(super) async fn close_when_ended(self: Arc<Self>) {
+        self.ended().await;
+        if let Err(error) = self.journal.close(LATEST).await {
+            self.engine.journal_failed(&error);
+        }
+    }
+
     /// Waits until the next batch may be tried; whether to try it by itself.
     async fn opened(&self) -> bool {
         loop {
@@ -140,20 +151,28 @@ where
         }
     }
 
+    /// Once it is stopped, nothing is begun any more, however much is due.
     async fn unless_stopped<T>(&self, work: impl Future<Output = T>) -> Option<T> {
         let mut stop = self.stop.subscribe();
         let stopped = async move {
             // The sender lives as long as this.
             let _ = stop.wait_for(|stop| *stop == Stop::Now).await;
         };
-        match select(Box::pin(work), Box::pin(stopped)).await {
-            Either::Left((done, _)) => Some(done),
-            Either::Right(_) => None,
+        // The first of the two is asked first.
+        match select(Box::pin(stopped), Box::pin(work)).await {
+            Either::Left(_) => None,
+            Either::Right((done, _)) => Some(done),
         }
     }
 
     /// Writes a batch, and sees to what comes of it.
     async fn flush(self: &Arc<Self>, batch: Vec<TakenBy<J>>) {
+        // It may have waited for long, and others may have written what is newer meanwhile.
+        let ours = |write: &Write<_, _>| self.journal.is_ours(write);
+        let batch = self.journal.backlog().still_taken(batch, ours, FOREIGN);
+        if batch.is_empty() {
+            return;
+        }
         let mut flight = InFlight { flusher: self, batch };
         let began = Instant::now();
         let result = self.write(&flight.batch).await;
@@ -162,7 +181,8 @@ where
             Ok(()) => {
                 self.count_success();
                 self.counts.flushed.fetch_add(flight.batch.len() as u64, Ordering::Relaxed);
-                self.settle(&flight.batch).await;
+                self.settle(&mut flight).await;
+                self.unpark(&flight.batch).await;
                 self.journal.backlog().done(&std::mem::take(&mut flight.batch));
             }
             Err(failed) => self.refused(flight, &failed, began).await,
@@ -185,22 +205,43 @@ where
         bounded(&self.engine, count, self.options.write_timeout, write).await
     }
 
-    /// Sees to it that the cache has nothing older than what was written, and tells the journal.
-    async fn settle(self: &Arc<Self>, batch: &[TakenBy<J>]) {
-        for taken in batch {
-            // Nobody has put it into the cache: it is from before a restart, or from another process.
-            if !self.journal.backlog().is_cached(taken) {
-                self.drop_cached(taken).await;
+    /// Sees to it that the cache has nothing older than what was written, and tells the journal. What the cache may still have
+    /// something older of is not done: it is taken out of the batch, and made again later.
+    async fn settle(self: &Arc<Self>, flight: &mut InFlight<'_, S, O, W, J>) {
+        let mut stuck = InFlight { flusher: self, batch: Vec::new() };
+        let mut at = 0;
+        while let Some(taken) = flight.batch.get(at) {
+            // If nobody has put it into the cache, it is from before a restart, or from another process.
+            if self.journal.backlog().is_cached(taken) || self.drop_cached(taken).await {
+                at += 1;
+            } else {
+                let mut taken = flight.batch.swap_remove(at);
+                taken.trial.stuck += 1;
+                stuck.batch.push(taken);
             }
         }
-        self.log(self.journal.done(batch)).await;
+        if !flight.batch.is_empty() {
+            self.log(self.journal.done(&flight.batch)).await;
+        }
+        if let Some(times) = stuck.batch.iter().map(|taken| taken.trial.stuck).min() {
+            let after = self.options.backoff.after(times - 1);
+            self.journal.backlog().retry(stuck.go(), after);
+        }
     }
 
-    /// Removes from the cache what it has under the key.
-    async fn drop_cached(self: &Arc<Self>, taken: &TakenBy<J>) {
-        if let Err(error) = self.engine.remove_or_doubt(&taken.write.key.key().to_smol()).await {
-            self.engine.journal_failed(&error);
+    /// What is in the source is no dead letter, though it may have become one: to be replayed over what is newer.
+    async fn unpark(&self, batch: &[TakenBy<J>]) {
+        for taken in batch.iter().filter(|taken| taken.trial.parked) {
+            let key = taken.write.key.key();
+            let discarded = self.journal.discard(&key, taken.write.seq);
+            self.log(async { discarded.await.map(drop) }).await;
         }
+    }
+
+    /// Removes from the cache what it has under the key; whether nobody reads that any more.
+    async fn drop_cached(self: &Arc<Self>, taken: &TakenBy<J>) -> bool {
+        let dropped = self.engine.remove_or_doubt(&taken.write.key.key().to_smol()).await;
+        dropped.inspect_err(|error| self.engine.journal_failed(error)).is_ok()
     }
 
     /// Waits for the journal, but not for ever, and tells the observer if it fails.
@@ -241,6 +282,7 @@ where
                 self.drop_cached(&batch[0]).await;
                 return;
             }
+            flight.batch[0].trial.parked |= !overtaken;
         }
         self.counts.retries.fetch_add(flight.batch.len() as u64, Ordering::Relaxed);
         let trial = flight.batch[0].trial;
@@ -261,7 +303,8 @@ where
         let news = gate.failures == 0 || began >= gate.failed_at;
         if news && !(known && gate.failures == 0) {
             let now = Instant::now();
-            gate.opens_at = now + self.options.backoff.after(gate.failures);
+            let after = self.options.backoff.after(gate.failures);
+            gate.opens_at = now.checked_add(after).unwrap_or(now + LATEST);
             gate.failed_at = now;
             gate.failures = gate.failures.saturating_add(1);
         }

@@ -26,7 +26,7 @@ pub use options::{BehindOptions, Overflow};
 
 /// How many keys can be put into the cache at the same time.
 const TURNS: usize = 64;
-/// How long a shutdown may take that has more time than clocks go.
+/// How long something may take, or has to wait, for which there is more time than clocks go.
 const LATEST: Duration = Duration::from_secs(365 * 24 * 3600);
 /// How long a write waits that has found too little room.
 const CROWDED: Duration = Duration::from_millis(5);
@@ -251,6 +251,9 @@ where
     /// strategy, all within `limit`. Says what is left: a durable journal keeps it, any other loses it. Reads go on. May
     /// be called again.
     ///
+    /// A batch that is under way at the end of `limit` is let finish, and the journal is let go of only then, in the background: until
+    /// then nobody else can open it and write what is newer.
+    ///
     /// # Errors
     ///
     /// Those of the journal.
@@ -260,14 +263,24 @@ where
         self.shared.closed.store(true, Ordering::Release);
         let flusher = &self.shared.flusher;
         self.journal().seal();
-        let drained = timeout_at(until, self.journal().drained()).await.unwrap_or(Ok(()));
+        let drained = timeout_at(until, self.journal().drained()).await;
         flusher.stop(Stop::Now);
-        let _ = timeout_at(until, flusher.ended()).await;
+        let ended = timeout_at(until, flusher.ended()).await;
         let left = self.leftover();
         let rest = || until.saturating_duration_since(Instant::now());
-        let closed = self.journal().close(rest()).await;
+        let closed = if ended.is_ok() {
+            self.journal().close(rest()).await
+        } else {
+            // Whoever opened it now would write what is newer than what is under way, and be overtaken by it.
+            tokio::spawn(Arc::clone(flusher).close_when_ended());
+            Ok(())
+        };
         self.inner.engine().0.shutdown(rest()).await;
-        drained.and(closed)?;
+        match drained {
+            Ok(drained) => drained.and(closed)?,
+            // There was no time left to close in, and that something is left is what is answered.
+            Err(_) => drop(closed),
+        }
         Ok(left)
     }
 
@@ -349,29 +362,34 @@ where
         if self.inner.engine().0.store.capabilities().shared {
             return Box::pin(self.write_shared(spelled, key, value)).await;
         }
-        let seq = self.append(key, value.as_ref()).await?;
-        self.cache(spelled, seq, value).await
+        // Another process may make what is appended here, and tells nobody.
+        let unfinished = Unfinished::new(self.inner.engine().0, [spelled.clone()]);
+        let cached = match self.append(key, value.as_ref()).await {
+            Ok(seq) => self.cache(spelled, seq, value).await,
+            Err(error) if is_refusal(&error) => Err(error),
+            // Nobody knows, so the entry is doubted.
+            Err(error) => return Err(error),
+        };
+        unfinished.ended();
+        cached
     }
 
     /// Puts a write into a cache of which only this process knows.
     async fn cache(&self, key: SmolStr, seq: Seq, value: Option<R::Value>) -> Result<()> {
         let engine = self.inner.engine().0;
-        let unfinished = Unfinished::new(engine, [key.clone()]);
         let turn = self.shared.hasher.hash_one(&key) as usize % TURNS;
         let turn = &self.shared.turns[turn];
         let _turn = match turn.try_lock() {
             Ok(turn) => turn,
             Err(_) => turn.lock().await,
         };
-        let cached = match self.journal().backlog().turn(&key, seq) {
+        match self.journal().backlog().turn(&key, seq) {
             Turn::Last => engine.put_or_doubt(&key, value).await,
             // The cache has to have it as soon as one of the two is acknowledged.
             Turn::Overtaken(later) => engine.put_or_doubt(&key, later).await,
             // It is in the source, perhaps with a later one.
             Turn::Done => engine.remove_or_doubt(&key).await,
-        };
-        unfinished.ended();
-        cached
+        }
     }
 
     /// Puts a write into the journal, and into a cache into which other processes put theirs: as if the journal were the
@@ -393,11 +411,8 @@ where
         let fence = Fence { life, evicts_first: false };
         let append = async {
             let seq = self.append(key, value.as_ref()).await.map_err(|error| {
-                let nothing = matches!(
-                    error.kind(),
-                    ErrorKind::Full | ErrorKind::Closed | ErrorKind::Codec | ErrorKind::TooLarge
-                );
-                let failure = if nothing { Failure::NotWritten } else { Failure::Unknown };
+                let refused = is_refusal(&error);
+                let failure = if refused { Failure::NotWritten } else { Failure::Unknown };
                 Failed { error, failure }
             })?;
             appended = Some(seq);
@@ -406,7 +421,7 @@ where
         engine.write_through(writes, fence, append).await?;
         if let Some(seq) = appended {
             // From here on the cache has it, or something later, or nothing.
-            self.journal().backlog().turn(&spelled, seq);
+            self.journal().backlog().mark_cached(&spelled, seq);
         }
         Ok(())
     }
@@ -427,9 +442,11 @@ where
             Overflow::Block(limit) if is_full(&first) => limit,
             _ => return first,
         };
+        let now = Instant::now();
+        let until = now.checked_add(limit).unwrap_or(now + LATEST);
         let retry = async {
-            loop {
-                journal.room().await;
+            // Only the waiting ends early: of an append that is given up nobody knows whether it was made.
+            while Instant::now() < until && timeout_at(until, journal.room()).await.is_ok() {
                 let appended = append().await;
                 if !is_full(&appended) {
                     return appended;
@@ -437,9 +454,16 @@ where
                 // Others were faster, or it needs more room than that.
                 sleep(CROWDED).await;
             }
+            Err(Error::new(ErrorKind::Full))
         };
-        Box::pin(timeout(limit, retry)).await.unwrap_or_else(|_| Err(Error::new(ErrorKind::Full)))
+        Box::pin(retry).await
     }
+}
+
+/// Whether a journal that fails like this has appended nothing.
+fn is_refusal(error: &Error) -> bool {
+    use ErrorKind::{Closed, Codec, Full, TooLarge};
+    matches!(error.kind(), Full | Closed | Codec | TooLarge)
 }
 
 /// Asks the journal, for as long as there is one.

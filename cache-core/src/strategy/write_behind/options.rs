@@ -3,6 +3,9 @@ use std::time::Duration;
 use crate::backoff::Backoff;
 use crate::{Due, Error, ErrorKind, Result};
 
+/// How many batches can be counted, on every platform.
+const MOST_PARALLEL: usize = 1 << 20;
+
 /// How a [`WriteBehind`](crate::WriteBehind) writes.
 ///
 /// | option | default | |
@@ -92,7 +95,7 @@ impl BehindOptions {
         self
     }
 
-    /// Writes so many batches at a time. They never have a key in common.
+    /// Writes so many batches at a time, a million at most. They never have a key in common.
     pub fn parallel(mut self, batches: usize) -> Self {
         self.parallel = batches;
         self
@@ -150,6 +153,10 @@ impl BehindOptions {
                 let cause = format!("{name}: must not be zero");
                 return Err(Error::with_cause(ErrorKind::InvalidOption, cause));
             }
+        }
+        if self.parallel > MOST_PARALLEL {
+            let cause = format!("parallel: must not be more than {MOST_PARALLEL}");
+            return Err(Error::with_cause(ErrorKind::InvalidOption, cause));
         }
         Ok(())
     }
