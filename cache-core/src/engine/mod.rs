@@ -34,7 +34,7 @@ pub use self::warm_up::WarmUp;
 use self::background::{Background, Pause};
 use self::beside::Beside;
 use self::freshness::{Due, Use, Watch, stale};
-use crate::flight::{Flights, Follow, Followed, Landing};
+use crate::flight::{Flights, Follow, Followed, Landing, Takes};
 use crate::waits::Node;
 use crate::{
     BoxError, CacheStore, Entry, Error, ErrorKind, Event, Freshness, Lease, Observer, Outcome,
@@ -71,6 +71,14 @@ impl Ask {
         match self {
             Self::Claim { seen } => seen,
             Self::Nothing => None,
+        }
+    }
+
+    /// What is good for who has come to this while the load of somebody else was under way.
+    fn takes(self) -> Takes {
+        match self {
+            Self::Claim { .. } => Takes::Fenced,
+            Self::Nothing => Takes::Blind,
         }
     }
 }

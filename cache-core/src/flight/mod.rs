@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use crate::waits::Node;
 use crate::{Error, Freshness, Lease, Outcome, Reading, Result};
 
-pub(crate) use seats::{Follow, Followed, Lead, Seat};
+pub(crate) use seats::{Follow, Followed, Lead, Seat, Takes};
 
 /// What a request, or a load that many requests share, ends with.
 #[derive(Clone)]
@@ -68,9 +68,10 @@ impl<V> Landing<V> {
 /// load: what they get was read after they came. Who joins later gets the result only once it is
 /// [settled](Lead::settle) that nothing has taken the lease away meanwhile, from whatever process,
 /// and asks again otherwise; and so does who joins while the store is being asked for its verdict, which may
-/// be older than he is. In this process a revoked flight is not joined at all, and `invalidate`
-/// revokes once more after the removal, because a flight may have begun in between and found what was
-/// about to be removed.
+/// be older than he is. A load that began while the store failed has no verdict. Who has found the store working asks
+/// again, since he may have come after a removal by another process; only those who have found it failing share the load.
+/// In this process a revoked flight is not joined at all, and `invalidate` revokes once more after the removal, because a
+/// flight may have begun in between and found what was about to be removed.
 pub(crate) struct Flights<V> {
     shards: Box<[Mutex<Shard<V>>]>,
     hasher: RandomState,
@@ -122,6 +123,8 @@ pub(crate) enum Settled {
     Open,
     /// The lease held until the result was stored, or there is nothing to fence.
     Good,
+    /// The store failed when the load began, so nobody will ever know.
+    Blind,
     /// The key has been invalidated during the load, or nobody knows.
     Lost,
 }
@@ -138,9 +141,7 @@ impl<V> Flights<V> {
     }
 
     /// Leads a new flight, or one whose leader has gone; follows any other.
-    ///
-    /// With `any`, whatever the flight lands is good for this caller: it has come before the flight began.
-    pub(crate) fn join(self: &Arc<Self>, key: &SmolStr, any: bool) -> Seat<V> {
+    pub(crate) fn join(self: &Arc<Self>, key: &SmolStr, takes: Takes) -> Seat<V> {
         let mut shard = self.shard(key);
         let flight = match shard.current.entry(key.clone()) {
             MapEntry::Occupied(slot) => slot.into_mut(),
@@ -149,7 +150,7 @@ impl<V> Flights<V> {
         if flight.is_lost() {
             *flight = Arc::new(Flight::new());
         }
-        flight.join(self, key, any)
+        flight.join(self, key, takes)
     }
 
     /// Cuts the flight of `key` off from the store and from newcomers. What is returned is in the middle of a fill.
@@ -238,7 +239,7 @@ impl<V> Flight<V> {
     fn is_lost(&self) -> bool {
         let state = self.lock();
         match state.stage {
-            Stage::Landed(_, Settled::Lost) => true,
+            Stage::Landed(_, Settled::Lost | Settled::Blind) => true,
             Stage::Landed(_, Settled::Good) => state.joined >= state.in_time,
             _ => false,
         }
