@@ -4,7 +4,7 @@
 //! by `lead.rs`, and `fence.rs` stands between a load and the store. `freshness.rs` says what an entry is good for,
 //! `refresh.rs` replaces one that is still there, and `background.rs` keeps count of what goes on without a caller.
 //! `invalidate.rs` is how keys leave, `write.rs` how they are written through; `beside.rs` knows what the store does
-//! not.
+//! not, and `repair.rs` removes what is not to be trusted.
 
 mod background;
 mod beside;
@@ -15,6 +15,7 @@ mod lead;
 mod many;
 mod read;
 mod refresh;
+mod repair;
 mod warm_up;
 mod write;
 
