@@ -82,8 +82,8 @@ pub(crate) struct Flights<V> {
 struct Shard<V> {
     /// The flights that can be joined.
     current: HashMap<SmolStr, Arc<Flight<V>>, RandomState>,
-    /// Those that are filling, revoked or not.
-    filling: Vec<(SmolStr, Arc<Flight<V>>)>,
+    /// Those that are filling, revoked or not: of one key there may be several.
+    filling: HashMap<SmolStr, Vec<Arc<Flight<V>>>, RandomState>,
 }
 
 pub(crate) struct Flight<V> {
@@ -132,7 +132,8 @@ pub(crate) enum Settled {
 impl<V> Flights<V> {
     pub(crate) fn new(orphaned: impl Fn(Lease) + Send + Sync + 'static) -> Self {
         const SHARDS: usize = 16;
-        let shard = |_| Mutex::new(Shard { current: HashMap::default(), filling: Vec::new() });
+        let shard =
+            |_| Mutex::new(Shard { current: HashMap::default(), filling: HashMap::default() });
         Self {
             shards: (0..SHARDS).map(shard).collect(),
             hasher: RandomState::default(),
@@ -162,7 +163,7 @@ impl<V> Flights<V> {
         {
             flight.lock().revoked = true;
         }
-        shard.filling(|other| other == key)
+        revoked(shard.filling.get(key))
     }
 
     /// As [`revoke`](Self::revoke), for all keys with this prefix.
@@ -173,7 +174,8 @@ impl<V> Flights<V> {
             for (_, flight) in shard.current.extract_if(|key, _| key.starts_with(prefix)) {
                 flight.lock().revoked = true;
             }
-            filling.extend(shard.filling(|key| key.starts_with(prefix)));
+            let these = shard.filling.iter().filter(|(key, _)| key.starts_with(prefix));
+            filling.extend(revoked(these.map(|(_, flights)| flights)));
         }
         filling
     }
@@ -190,18 +192,14 @@ impl<V> Flights<V> {
 }
 
 impl<V> Shard<V> {
-    /// The flights of these keys that are filling; they are revoked.
-    #[inline]
-    fn filling(&self, these: impl Fn(&str) -> bool) -> Vec<Arc<Flight<V>>> {
-        if self.filling.is_empty() {
-            return Vec::new();
+    /// Nobody has to wait for this fill any more.
+    fn fill_ended(&mut self, key: &str, flight: &Arc<Flight<V>>) {
+        if let Some(flights) = self.filling.get_mut(key) {
+            flights.retain(|filling| !Arc::ptr_eq(filling, flight));
+            if flights.is_empty() {
+                self.filling.remove(key);
+            }
         }
-        let filling = self.filling.iter().filter(|(key, _)| these(key));
-        let revoked = filling.map(|(_, flight)| {
-            flight.lock().revoked = true;
-            Arc::clone(flight)
-        });
-        revoked.collect()
     }
 
     /// Makes room for a new flight, if this one can still be joined.
@@ -262,6 +260,17 @@ impl<V> Flight<V> {
     pub(crate) async fn filled(&self) {
         self.wait(|state| (!state.filling).then_some(())).await;
     }
+}
+
+/// These flights, which are filling; they are revoked.
+fn revoked<'a, V: 'a>(
+    filling: impl IntoIterator<Item = &'a Vec<Arc<Flight<V>>>>,
+) -> Vec<Arc<Flight<V>>> {
+    let revoked = filling.into_iter().flatten().map(|flight| {
+        flight.lock().revoked = true;
+        Arc::clone(flight)
+    });
+    revoked.collect()
 }
 
 /// A lock without poison: nothing of the user's runs under it, and every state is a valid one.

@@ -131,7 +131,7 @@ impl<V> Lead<V> {
         let mut state = flight.lock();
         state.filling = !state.revoked;
         if state.filling {
-            shard.filling.push((key.clone(), Arc::clone(flight)));
+            shard.filling.entry(key.clone()).or_default().push(Arc::clone(flight));
         }
         state.filling
     }
@@ -244,6 +244,7 @@ impl<V> Place<V> {
         let Self { flights, flight, key } = self;
         let mut shard = flights.shard(key);
         let mut state = flight.lock();
+        let was_filling = state.filling;
         change(&mut state);
         let over = match state.stage {
             Stage::Led => false,
@@ -251,10 +252,11 @@ impl<V> Place<V> {
             Stage::Landed(_, settled) => settled != Settled::Open && !state.filling,
         };
         let orphan = if over { state.lease.take() } else { None };
-        if !state.filling {
-            shard.filling.retain(|(_, filling)| !Arc::ptr_eq(filling, flight));
-        }
+        let filled = was_filling && !state.filling;
         drop(state);
+        if filled {
+            shard.fill_ended(key, flight);
+        }
         if over {
             shard.forget(key, flight);
         }
