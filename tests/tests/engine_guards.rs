@@ -1,13 +1,13 @@
 //! Guards of the engine that no other test would miss.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use cache_core::testing::{ModelStore, Operation, SlowStore};
 use cache_core::{
     CacheAside, CacheStore, Claim, ClaimOptions, Clock, Entry, ErrorKind, ReadThrough, Result,
-    SetOptions, Stats,
+    SetOptions, Stats, WriteOptions, WriteThrough,
 };
 use cache_memory::MemoryStore;
 use cache_tests::{
@@ -475,4 +475,97 @@ async fn what_was_put_after_a_fenced_fill_stays(
     settle().await;
     assert_eq!(cache.get("key").await.expect("kept"), Some(2));
     assert_eq!(source.loads(), 1);
+}
+
+/// A store of which some keys can't be removed: they are on a node that is dead. While it is down, none can.
+#[derive(Clone)]
+struct DeadNode {
+    entries: PlainStore,
+    down: Arc<AtomicBool>,
+    tries: Arc<AtomicUsize>,
+}
+
+impl CacheStore for DeadNode {
+    type Value = u64;
+
+    async fn get(&self, key: &str) -> Result<Option<Entry<u64>>> {
+        self.entries.get(key).await
+    }
+
+    async fn set(&self, key: &str, value: Option<u64>, options: SetOptions) -> Result<()> {
+        self.entries.set(key, value, options).await
+    }
+
+    async fn remove(&self, key: &str) -> Result<()> {
+        if key.starts_with("dead") {
+            self.tries.fetch_add(1, Ordering::Relaxed);
+        } else if !self.down.load(Ordering::Relaxed) {
+            return self.entries.remove(key).await;
+        }
+        Err(cache_core::Error::new(ErrorKind::Unavailable))
+    }
+}
+
+/// `dead` and 50 other keys that were written while nothing could be removed.
+async fn doubts(
+    dead: usize,
+) -> (DeadNode, WriteThrough<ReadThrough<DeadNode, FromSource>, FromSource>) {
+    let store = DeadNode {
+        entries: PlainStore::new(Clock::system()),
+        down: Arc::new(AtomicBool::new(true)),
+        tries: Arc::default(),
+    };
+    let source = FromSource(Source::with(&[]));
+    let reads = ReadThrough::new(store.clone(), source.clone(), minute()).expect("valid options");
+    let cache = WriteThrough::new(reads, source, WriteOptions::default()).expect("valid options");
+    let dead = (0..dead).map(|n| format!("dead{n}"));
+    for key in dead.chain((0..50).map(|n| format!("good{n}"))) {
+        cache.put(&key, 1).await.expect("in the source");
+    }
+    store.down.store(false, Ordering::Relaxed);
+    (store, cache)
+}
+
+#[rstest]
+#[case::one(1)]
+#[case::more_than_are_tried_together(40)]
+#[case::many(400)]
+#[tokio::test(start_paused = true)]
+async fn a_doubt_that_can_t_be_ended_holds_up_no_other(#[case] dead: usize) {
+    let (_store, cache) = doubts(dead).await;
+    assert_eq!(cache.doubted(), dead + 50);
+    let began = Instant::now();
+    while cache.doubted() > dead {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        assert!(began.elapsed() < Duration::from_secs(300), "{} are left", cache.doubted() - dead);
+    }
+    assert_eq!(cache.get("good7").await.expect("loaded"), Some(1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn doubts_that_can_t_be_ended_cost_so_many_removals_and_no_more() {
+    let (store, cache) = doubts(2_000).await;
+    let began = Instant::now();
+    while cache.doubted() > 2_000 {
+        assert!(began.elapsed() < Duration::from_secs(3_600), "others are held up");
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    let before = store.tries.load(Ordering::Relaxed);
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let tries = store.tries.load(Ordering::Relaxed) - before;
+    // After each, any time up to five seconds.
+    assert!((1..2_000).contains(&tries), "{tries}");
+}
+
+/// What is doubted while others can't be repaired does not wait behind them.
+#[tokio::test(start_paused = true)]
+async fn a_new_doubt_is_looked_at_before_those_that_have_failed() {
+    let (store, cache) = doubts(2_000).await;
+    tokio::time::sleep(Duration::from_secs(3_600)).await;
+    assert_eq!(cache.doubted(), 2_000);
+    store.down.store(true, Ordering::Relaxed);
+    cache.put("new", 1).await.expect("in the source");
+    store.down.store(false, Ordering::Relaxed);
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    assert_eq!(cache.doubted(), 2_000);
 }

@@ -551,3 +551,72 @@ fn no_part_and_an_empty_part_are_different_keys() {
     use cache_core::Key;
     assert_ne!(Key::join(&[]), Key::join(&[&""]));
 }
+
+// ---- loads that began while the store failed
+
+fn spawn_read(
+    cache: &Arc<dyn TestCache>,
+    key: &'static str,
+    as_list: bool,
+) -> JoinHandle<Result<Option<u64>>> {
+    if !as_list {
+        return spawn_get(cache, key);
+    }
+    let cache = Arc::clone(cache);
+    tokio::spawn(async move { cache.get_many(&[key.to_owned()]).await.remove(0) })
+}
+
+/// The load has no lease, so nothing tells it of what another process removes meanwhile.
+#[rstest]
+#[tokio::test]
+async fn a_load_from_while_the_store_failed_is_not_for_those_who_find_it_back(
+    #[values(Strategy::Aside, Strategy::Through, Strategy::Revalidate)] strategy: Strategy,
+    #[values(false, true)] early_as_list: bool,
+    #[values(false, true)] late_as_list: bool,
+) {
+    let source = Source::with(&[("key", 1)]);
+    source.hold();
+    let store = FailingStore::new(ModelStore::<u64>::new(Clock::system()));
+    let one = cache(strategy, store.clone(), minute(), &source);
+    let other = cache(strategy, store.clone(), minute(), &source);
+    let look = if early_as_list { Operation::GetMany } else { Operation::Get };
+    store.fail_times(look, ErrorKind::Unavailable, 1);
+    let early = spawn_read(&one, "key", early_as_list);
+    source.running(1).await;
+
+    source.put("key", 2);
+    other.invalidate("key").await.expect("the store is back");
+    let late: Vec<_> = (0..20).map(|_| spawn_read(&one, "key", late_as_list)).collect();
+    settle().await;
+    assert_eq!(source.loads(), 1, "one at a time");
+    source.release();
+    assert_eq!(early.await.expect("no panic").expect("loaded"), Some(1));
+    for late in late {
+        assert_eq!(late.await.expect("no panic").expect("loaded"), Some(2));
+    }
+    assert_eq!(one.get("key").await.expect("kept"), Some(2));
+    assert_eq!(source.loads(), 2, "they share the next one");
+}
+
+#[rstest]
+#[tokio::test]
+async fn while_the_store_fails_all_readers_of_a_key_share_one_load(
+    #[values(Strategy::Aside, Strategy::Through, Strategy::Revalidate)] strategy: Strategy,
+    #[values(false, true)] leads_as_list: bool,
+) {
+    let source = Source::with(&[("key", 1)]);
+    source.hold();
+    let store = FailingStore::new(ModelStore::<u64>::new(Clock::system()));
+    store.fail_all(ErrorKind::Unavailable);
+    let cache = cache(strategy, store, minute(), &source);
+    let first = spawn_read(&cache, "key", leads_as_list);
+    source.running(1).await;
+    let others: Vec<_> = (0..20).map(|n| spawn_read(&cache, "key", n % 2 == 0)).collect();
+    settle().await;
+    source.release();
+    for reader in others.into_iter().chain([first]) {
+        assert_eq!(reader.await.expect("no panic").expect("loaded"), Some(1));
+    }
+    assert_eq!(source.loads(), 1);
+    assert_eq!(cache.loading(), 0);
+}

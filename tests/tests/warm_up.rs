@@ -355,3 +355,51 @@ async fn a_warm_up_sees_the_writes_that_are_not_in_the_source_yet() {
     }
     sink.release();
 }
+
+#[tokio::test]
+async fn a_warm_up_of_all_keys_together_takes_no_memory_for_keys_that_do_not_come() {
+    let all = keys(0..10);
+    for at_a_time in [1 << 40, usize::MAX] {
+        let source = source(&all);
+        let loader = FromSource(Arc::clone(&source));
+        let cache = ReadThrough::new(MemoryStore::new(100), loader, ReadOptions::ttl(MINUTE));
+        let cache = cache.expect("valid options");
+        let (several, one_question) = all.split_at(5);
+        let done = cache.warm_up(stream::iter(several.to_vec()), at_a_time, |_| {}).await;
+        assert_eq!(done.loaded, 5);
+        source.forget_questions();
+        let done = cache.warm_up_many(stream::iter(one_question.to_vec()), at_a_time, |_| {}).await;
+        assert_eq!((done.loaded, source.loads()), (5, 1));
+
+        let aside = CacheAside::new(MemoryStore::new(100), ReadOptions::ttl(MINUTE));
+        let aside = aside.expect("valid options");
+        let load = |key: String| async move { Ok::<_, std::io::Error>(key.parse::<u64>().ok()) };
+        let done = aside.warm_up(stream::iter(several.to_vec()), at_a_time, load, |_| {}).await;
+        assert_eq!(done.loaded, 5);
+        let load = |keys: Vec<String>| async move {
+            Ok::<_, std::io::Error>(keys.into_iter().map(|key| (key, 1)).collect())
+        };
+        let rest = stream::iter(one_question.to_vec());
+        let done = aside.warm_up_many(rest, at_a_time, load, |_| {}).await;
+        assert_eq!(done.loaded, 5);
+    }
+}
+
+/// A stream may have more after it has said that it has ended; it is not asked.
+#[tokio::test]
+async fn a_warm_up_does_not_ask_a_stream_that_has_ended() {
+    let all = keys(0..4);
+    let source = source(&all);
+    let loader = FromSource(Arc::clone(&source));
+    let cache = ReadThrough::new(MemoryStore::new(100), loader, ReadOptions::ttl(MINUTE));
+    let cache = cache.expect("valid options");
+    let mut keys = all.into_iter();
+    let mut ended = false;
+    let stream = stream::poll_fn(move |_| {
+        assert!(!ended, "it has ended");
+        let key = keys.next();
+        ended = key.is_none();
+        std::task::Poll::Ready(key)
+    });
+    assert_eq!(cache.warm_up_many(stream, 3, |_| {}).await.loaded, 4);
+}

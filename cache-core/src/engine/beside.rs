@@ -6,20 +6,16 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::Poll;
-use std::time::Duration;
 
 use smol_str::SmolStr;
 use tokio::runtime::Handle;
-use tokio::time::sleep;
 
 use super::Engine;
-use crate::backoff::Backoff;
-use crate::{CacheStore, Claim, ClaimOptions, Entry, Error, ErrorKind, Key, Observer, Result};
+use super::repair::Repair;
+use crate::{CacheStore, Claim, ClaimOptions, Entry, Error, ErrorKind, Observer, Result};
 
 /// So many keys are doubted at most.
 const MOST: usize = 10_000;
-/// How soon, and how late, a removal that failed is tried again.
-const REPAIRS: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(5));
 
 /// Writes that a load must not miss: what it finds in the source is older.
 pub(crate) trait Pending<V>: Send + Sync {
@@ -31,7 +27,7 @@ pub(crate) type PendingWrite<'a, V> =
     Pin<Box<dyn Future<Output = Result<Option<Option<V>>>> + Send + 'a>>;
 
 pub(super) struct Beside<V> {
-    doubts: Doubts,
+    pub(super) doubts: Doubts,
     /// Where writes have run: they may be dropped elsewhere.
     runtime: OnceLock<Handle>,
     pending: OnceLock<Box<dyn Pending<V>>>,
@@ -40,7 +36,7 @@ pub(super) struct Beside<V> {
 /// The keys whose entries may be older than the source, because a removal has failed. Reads go past the store for
 /// them, until a removal has succeeded.
 #[derive(Default)]
-struct Doubts {
+pub(super) struct Doubts {
     list: Mutex<List>,
     /// How many there are: what each read looks at.
     count: AtomicUsize,
@@ -49,10 +45,17 @@ struct Doubts {
 
 #[derive(Default)]
 struct List {
-    /// When each of them was doubted last.
-    keys: HashMap<SmolStr, u64>,
+    keys: HashMap<SmolStr, Doubt>,
     /// Whether somebody is about to remove them.
     in_repair: bool,
+}
+
+#[derive(Default)]
+struct Doubt {
+    /// When it came last.
+    since: u64,
+    /// When its removal failed last; 0 if it has not been tried.
+    failed: u64,
 }
 
 impl<V> Default for Beside<V> {
@@ -86,7 +89,7 @@ impl Doubts {
                 "the source is written, but the entry could not be removed",
             ));
         }
-        keys.insert(key.clone(), self.clock.fetch_add(1, Ordering::Relaxed) + 1);
+        keys.entry(key.clone()).or_default().since = self.tick();
         self.count.store(keys.len(), Ordering::Release);
         Ok(())
     }
@@ -97,7 +100,7 @@ impl Doubts {
             return;
         }
         let keys = &mut self.lock().keys;
-        if keys.get(key).is_some_and(|at| *at <= since) {
+        if keys.get(key).is_some_and(|doubt| doubt.since <= since) {
             keys.remove(key);
         }
         self.count.store(keys.len(), Ordering::Release);
@@ -109,11 +112,35 @@ impl Doubts {
         !list.keys.is_empty() && !std::mem::replace(&mut list.in_repair, true)
     }
 
+    /// What is to be repaired: what has not been tried comes first, and what has failed last comes last.
+    pub(super) fn to_repair(&self) -> Vec<SmolStr> {
+        let mut keys: Vec<(u64, SmolStr)> =
+            self.lock().keys.iter().map(|(key, doubt)| (doubt.failed, key.clone())).collect();
+        keys.sort_unstable_by_key(|(failed, _)| *failed);
+        keys.into_iter().map(|(_, key)| key).collect()
+    }
+
+    /// The removal of this key has failed again: the others come first.
+    pub(super) fn put_back(&self, key: &str) {
+        if let Some(doubt) = self.lock().keys.get_mut(key) {
+            doubt.failed = self.tick();
+        }
+    }
+
     /// Whether nothing is left to repair. Whoever adds something after this begins a new repair.
-    fn end_repair(&self) -> bool {
+    pub(super) fn end_repair(&self) -> bool {
         let mut list = self.lock();
         list.in_repair = !list.keys.is_empty();
         !list.in_repair
+    }
+
+    /// Nobody repairs any more, although something is left.
+    pub(super) fn abandon_repair(&self) {
+        self.lock().in_repair = false;
+    }
+
+    fn tick(&self) -> u64 {
+        self.clock.fetch_add(1, Ordering::Relaxed) + 1
     }
 }
 
@@ -201,7 +228,7 @@ impl<S: CacheStore, O: Observer> Engine<S, O> {
         if let Some(runtime) = here.or_else(|| self.beside.runtime.get().cloned())
             && self.beside.doubts.begin_repair()
         {
-            runtime.spawn(Repair { engine: Arc::clone(self), ended: false }.run());
+            runtime.spawn(Repair::new(self).run());
         }
         Ok(())
     }
@@ -244,43 +271,5 @@ impl<S: CacheStore, O: Observer> Engine<S, O> {
             }
         }
         Ok(found)
-    }
-}
-
-/// Removes doubted entries. If its runtime ends before it has, the next doubt begins another one.
-struct Repair<S: CacheStore, O: Observer> {
-    engine: Arc<Engine<S, O>>,
-    ended: bool,
-}
-
-impl<S: CacheStore, O: Observer> Repair<S, O> {
-    /// Goes on until none is left.
-    async fn run(mut self) {
-        let engine = &self.engine;
-        for round in 0.. {
-            sleep(REPAIRS.after(round)).await;
-            let doubted: Vec<SmolStr> = engine.beside.doubts.lock().keys.keys().cloned().collect();
-            for key in doubted {
-                let moment = engine.moment();
-                if let Err(error) = engine.invalidate(&Key::borrowed(&key)).await {
-                    // The store is down for the others, too.
-                    engine.store_failed(&error);
-                    break;
-                }
-                engine.trust(&key, moment);
-            }
-            if engine.beside.doubts.end_repair() {
-                self.ended = true;
-                return;
-            }
-        }
-    }
-}
-
-impl<S: CacheStore, O: Observer> Drop for Repair<S, O> {
-    fn drop(&mut self) {
-        if !self.ended {
-            self.engine.beside.doubts.lock().in_repair = false;
-        }
     }
 }

@@ -178,8 +178,9 @@ impl<S: CacheStore, O: Observer> Engine<S, O> {
                 }
                 held
             }
-            // With the store down nobody can tell. Otherwise somebody held the key for too long.
-            (None, _) => matches!(ask, Ask::Nothing),
+            (None, _) if matches!(ask, Ask::Nothing) => return Settled::Blind,
+            // Somebody held the key for too long, or the store failed when it was asked for it.
+            (None, _) => false,
         };
         lead.used_lease();
         if held { Settled::Good } else { Settled::Lost }

@@ -147,7 +147,8 @@ impl<S: CacheStore, O: Observer> Engine<S, O> {
                 }
                 Seen::Ask { ask, reserve } => (ask, reserve, None),
             };
-            let answer = match (self.flights.join(&spelled.to_smol(), false), current) {
+            let seat = self.flights.join(&spelled.to_smol(), ask.takes());
+            let answer = match (seat, current) {
                 // Somebody else refreshes it.
                 (Seat::Follow(_), Some(current)) => Some(current),
                 (Seat::Follow(follow), None) => {

@@ -4,7 +4,7 @@
 //! by `lead.rs`, and `fence.rs` stands between a load and the store. `freshness.rs` says what an entry is good for,
 //! `refresh.rs` replaces one that is still there, and `background.rs` keeps count of what goes on without a caller.
 //! `invalidate.rs` is how keys leave, `write.rs` how they are written through; `beside.rs` knows what the store does
-//! not.
+//! not, and `repair.rs` removes what is not to be trusted.
 
 mod background;
 mod beside;
@@ -15,6 +15,7 @@ mod lead;
 mod many;
 mod read;
 mod refresh;
+mod repair;
 mod warm_up;
 mod write;
 
@@ -34,7 +35,7 @@ pub use self::warm_up::WarmUp;
 use self::background::{Background, Pause};
 use self::beside::Beside;
 use self::freshness::{Due, Use, Watch, stale};
-use crate::flight::{Flights, Follow, Followed, Landing};
+use crate::flight::{Flights, Follow, Followed, Landing, Takes};
 use crate::waits::Node;
 use crate::{
     BoxError, CacheStore, Entry, Error, ErrorKind, Event, Freshness, Lease, Observer, Outcome,
@@ -71,6 +72,14 @@ impl Ask {
         match self {
             Self::Claim { seen } => seen,
             Self::Nothing => None,
+        }
+    }
+
+    /// What is good for who has come to this while the load of somebody else was under way.
+    fn takes(self) -> Takes {
+        match self {
+            Self::Claim { .. } => Takes::Fenced,
+            Self::Nothing => Takes::Blind,
         }
     }
 }

@@ -12,7 +12,7 @@ use tokio::time::{Instant, timeout};
 
 use super::freshness::Due;
 use super::{Ask, Engine, Missing, Seen, Todo, excused, load_error};
-use crate::flight::{Followed, Landing, Lead, Seat, Settled};
+use crate::flight::{Followed, Landing, Lead, Seat, Settled, Takes};
 use crate::{
     BoxError, CacheKey, CacheStore, Entry, Error, ErrorKind, Freshness, Key, Loader, Observer,
     Outcome, ReadHints, Reading, Result, StaleReason,
@@ -334,7 +334,7 @@ impl<S: CacheStore, O: Observer> Engine<S, O> {
         key: &SmolStr,
         mut ask: Ask,
     ) -> Result<(Lead<S::Value>, Ask), Landing<S::Value>> {
-        let mut seat = self.flights.join(key, false);
+        let mut seat = self.flights.join(key, ask.takes());
         loop {
             let follow = match seat {
                 Seat::Lead(lead) => return Ok((lead, ask)),
@@ -359,7 +359,7 @@ impl<S: CacheStore, O: Observer> Engine<S, O> {
         let hints = ReadHints::new().max_staleness(Duration::ZERO);
         match self.seen(key, self.found(key).await, hints, Some(Due::Nothing)) {
             Seen::Answer(answer) | Seen::Refresh { current: answer, .. } => Err(answer.shared()),
-            Seen::Ask { ask, .. } => Ok((self.flights.join(key, true), ask)),
+            Seen::Ask { ask, .. } => Ok((self.flights.join(key, Takes::Any), ask)),
         }
     }
 }

@@ -12,7 +12,7 @@ use super::lead::Led;
 use super::many::Stale;
 use super::read::runtime;
 use super::{Ask, Engine, excused};
-use crate::flight::{Landing, Lead, Seat};
+use crate::flight::{Landing, Lead, Seat, Takes};
 use crate::options::slid;
 use crate::waits::Node;
 use crate::{
@@ -117,7 +117,7 @@ impl<S: CacheStore, O: Observer> Engine<S, O> {
         if self.background.paused(key).is_some() || runtime().is_err() {
             return None;
         }
-        match self.flights.join(key, false) {
+        match self.flights.join(key, Takes::Fenced) {
             Seat::Lead(lead) => Some(lead),
             Seat::Follow(_) => None,
         }
@@ -153,7 +153,7 @@ impl<S: CacheStore, O: Observer> Engine<S, O> {
         if self.background.paused(&key).is_some() || runtime().is_err() {
             return current;
         }
-        let Seat::Lead(lead) = self.flights.join(&key, false) else {
+        let Seat::Lead(lead) = self.flights.join(&key, Takes::Fenced) else {
             return current;
         };
         // As every load in place: what it needs may need the load that it is part of.

@@ -5,7 +5,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::{Stream, StreamExt};
+use futures_util::{Stream, StreamExt, stream};
 
 use super::lead::Led;
 use super::many::{Launched, Wish, unique};
@@ -112,7 +112,7 @@ impl<S: CacheStore, O: Observer> Engine<S, O> {
         K: CacheKey + Clone + Send + Sync + 'static,
         L: BatchLoader<K, Value = S::Value>,
     {
-        let warm = keys.chunks(at_a_time.max(1)).then(|keys| async move {
+        let warm = chunks(keys, at_a_time.max(1)).then(|keys| async move {
             self.warm_many(&keys, |led| self.launch_apart(led, loader)).await
         });
         told(warm, progress).await
@@ -133,7 +133,7 @@ impl<S: CacheStore, O: Observer> Engine<S, O> {
         E: Into<BoxError>,
     {
         let load = &load;
-        let warm = keys.chunks(at_a_time.max(1)).then(|keys| async move {
+        let warm = chunks(keys, at_a_time.max(1)).then(|keys| async move {
             self.warm_many(&keys, |led| self.launch_in_place(led, load)).await
         });
         told(warm, progress).await
@@ -178,6 +178,18 @@ impl Wish {
         let hints = ReadHints::new().max_staleness(Duration::ZERO);
         Self { hints, due: Some(Due::Nothing) }
     }
+}
+
+/// So many keys together, and what is left at the end. `StreamExt::chunks` would make room for all of them before the
+/// first has come, and a caller may ask for more than there is memory.
+fn chunks<K: Send>(
+    keys: impl Stream<Item = K> + Send,
+    at_a_time: usize,
+) -> impl Stream<Item = Vec<K>> + Send {
+    stream::unfold(Box::pin(keys.fuse()), move |mut keys| async move {
+        let chunk: Vec<K> = keys.by_ref().take(at_a_time).collect().await;
+        (!chunk.is_empty()).then_some((chunk, keys))
+    })
 }
 
 /// Counts what is done, and tells how far it is.

@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use crate::waits::Node;
 use crate::{Error, Freshness, Lease, Outcome, Reading, Result};
 
-pub(crate) use seats::{Follow, Followed, Lead, Seat};
+pub(crate) use seats::{Follow, Followed, Lead, Seat, Takes};
 
 /// What a request, or a load that many requests share, ends with.
 #[derive(Clone)]
@@ -68,9 +68,10 @@ impl<V> Landing<V> {
 /// load: what they get was read after they came. Who joins later gets the result only once it is
 /// [settled](Lead::settle) that nothing has taken the lease away meanwhile, from whatever process,
 /// and asks again otherwise; and so does who joins while the store is being asked for its verdict, which may
-/// be older than he is. In this process a revoked flight is not joined at all, and `invalidate`
-/// revokes once more after the removal, because a flight may have begun in between and found what was
-/// about to be removed.
+/// be older than he is. A load that began while the store failed has no verdict. Who has found the store working asks
+/// again, since he may have come after a removal by another process; only those who have found it failing share the load.
+/// In this process a revoked flight is not joined at all, and `invalidate` revokes once more after the removal, because a
+/// flight may have begun in between and found what was about to be removed.
 pub(crate) struct Flights<V> {
     shards: Box<[Mutex<Shard<V>>]>,
     hasher: RandomState,
@@ -81,8 +82,8 @@ pub(crate) struct Flights<V> {
 struct Shard<V> {
     /// The flights that can be joined.
     current: HashMap<SmolStr, Arc<Flight<V>>, RandomState>,
-    /// Those that are filling, revoked or not.
-    filling: Vec<(SmolStr, Arc<Flight<V>>)>,
+    /// Those that are filling, revoked or not: of one key there may be several.
+    filling: HashMap<SmolStr, Vec<Arc<Flight<V>>>, RandomState>,
 }
 
 pub(crate) struct Flight<V> {
@@ -122,6 +123,8 @@ pub(crate) enum Settled {
     Open,
     /// The lease held until the result was stored, or there is nothing to fence.
     Good,
+    /// The store failed when the load began, so nobody will ever know.
+    Blind,
     /// The key has been invalidated during the load, or nobody knows.
     Lost,
 }
@@ -129,7 +132,8 @@ pub(crate) enum Settled {
 impl<V> Flights<V> {
     pub(crate) fn new(orphaned: impl Fn(Lease) + Send + Sync + 'static) -> Self {
         const SHARDS: usize = 16;
-        let shard = |_| Mutex::new(Shard { current: HashMap::default(), filling: Vec::new() });
+        let shard =
+            |_| Mutex::new(Shard { current: HashMap::default(), filling: HashMap::default() });
         Self {
             shards: (0..SHARDS).map(shard).collect(),
             hasher: RandomState::default(),
@@ -138,9 +142,7 @@ impl<V> Flights<V> {
     }
 
     /// Leads a new flight, or one whose leader has gone; follows any other.
-    ///
-    /// With `any`, whatever the flight lands is good for this caller: it has come before the flight began.
-    pub(crate) fn join(self: &Arc<Self>, key: &SmolStr, any: bool) -> Seat<V> {
+    pub(crate) fn join(self: &Arc<Self>, key: &SmolStr, takes: Takes) -> Seat<V> {
         let mut shard = self.shard(key);
         let flight = match shard.current.entry(key.clone()) {
             MapEntry::Occupied(slot) => slot.into_mut(),
@@ -149,7 +151,7 @@ impl<V> Flights<V> {
         if flight.is_lost() {
             *flight = Arc::new(Flight::new());
         }
-        flight.join(self, key, any)
+        flight.join(self, key, takes)
     }
 
     /// Cuts the flight of `key` off from the store and from newcomers. What is returned is in the middle of a fill.
@@ -161,7 +163,7 @@ impl<V> Flights<V> {
         {
             flight.lock().revoked = true;
         }
-        shard.filling(|other| other == key)
+        revoked(shard.filling.get(key))
     }
 
     /// As [`revoke`](Self::revoke), for all keys with this prefix.
@@ -172,7 +174,8 @@ impl<V> Flights<V> {
             for (_, flight) in shard.current.extract_if(|key, _| key.starts_with(prefix)) {
                 flight.lock().revoked = true;
             }
-            filling.extend(shard.filling(|key| key.starts_with(prefix)));
+            let these = shard.filling.iter().filter(|(key, _)| key.starts_with(prefix));
+            filling.extend(revoked(these.map(|(_, flights)| flights)));
         }
         filling
     }
@@ -189,18 +192,14 @@ impl<V> Flights<V> {
 }
 
 impl<V> Shard<V> {
-    /// The flights of these keys that are filling; they are revoked.
-    #[inline]
-    fn filling(&self, these: impl Fn(&str) -> bool) -> Vec<Arc<Flight<V>>> {
-        if self.filling.is_empty() {
-            return Vec::new();
+    /// Nobody has to wait for this fill any more.
+    fn fill_ended(&mut self, key: &str, flight: &Arc<Flight<V>>) {
+        if let Some(flights) = self.filling.get_mut(key) {
+            flights.retain(|filling| !Arc::ptr_eq(filling, flight));
+            if flights.is_empty() {
+                self.filling.remove(key);
+            }
         }
-        let filling = self.filling.iter().filter(|(key, _)| these(key));
-        let revoked = filling.map(|(_, flight)| {
-            flight.lock().revoked = true;
-            Arc::clone(flight)
-        });
-        revoked.collect()
     }
 
     /// Makes room for a new flight, if this one can still be joined.
@@ -238,7 +237,7 @@ impl<V> Flight<V> {
     fn is_lost(&self) -> bool {
         let state = self.lock();
         match state.stage {
-            Stage::Landed(_, Settled::Lost) => true,
+            Stage::Landed(_, Settled::Lost | Settled::Blind) => true,
             Stage::Landed(_, Settled::Good) => state.joined >= state.in_time,
             _ => false,
         }
@@ -261,6 +260,17 @@ impl<V> Flight<V> {
     pub(crate) async fn filled(&self) {
         self.wait(|state| (!state.filling).then_some(())).await;
     }
+}
+
+/// These flights, which are filling; they are revoked.
+fn revoked<'a, V: 'a>(
+    filling: impl IntoIterator<Item = &'a Vec<Arc<Flight<V>>>>,
+) -> Vec<Arc<Flight<V>>> {
+    let revoked = filling.into_iter().flatten().map(|flight| {
+        flight.lock().revoked = true;
+        Arc::clone(flight)
+    });
+    revoked.collect()
 }
 
 /// A lock without poison: nothing of the user's runs under it, and every state is a valid one.

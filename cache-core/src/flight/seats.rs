@@ -24,8 +24,18 @@ pub(crate) struct Follow<V> {
     place: Place<V>,
     /// How many had joined before.
     seat: u64,
-    /// Whether the result is good for this caller whenever it was read.
-    any: bool,
+    takes: Takes,
+}
+
+/// Which result is good for a follower who has joined late.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Takes {
+    /// Any: he has come before the flight began.
+    Any,
+    /// One that no lease has fenced, too: the store fails for him as well.
+    Blind,
+    /// One whose lease has held.
+    Fenced,
 }
 
 /// What a follower ends up with.
@@ -48,7 +58,7 @@ impl<V> Flight<V> {
         self: &Arc<Self>,
         flights: &Arc<Flights<V>>,
         key: &SmolStr,
-        any: bool,
+        takes: Takes,
     ) -> Seat<V> {
         let place =
             Place { flights: Arc::clone(flights), flight: Arc::clone(self), key: key.clone() };
@@ -57,7 +67,7 @@ impl<V> Flight<V> {
             Seat::Lead(Lead(place))
         } else {
             let seat = state.board();
-            Seat::Follow(Follow { place, seat, any })
+            Seat::Follow(Follow { place, seat, takes })
         }
     }
 }
@@ -91,7 +101,7 @@ impl<V> Lead<V> {
     /// A seat on the flight for who has brought it about.
     pub(crate) fn follow(&self) -> Follow<V> {
         let seat = self.0.flight.lock().board();
-        Follow { place: self.0.clone(), seat, any: true }
+        Follow { place: self.0.clone(), seat, takes: Takes::Any }
     }
 
     /// Says that what is read from now on is good for all who have joined so far; see [`Flights`].
@@ -121,7 +131,7 @@ impl<V> Lead<V> {
         let mut state = flight.lock();
         state.filling = !state.revoked;
         if state.filling {
-            shard.filling.push((key.clone(), Arc::clone(flight)));
+            shard.filling.entry(key.clone()).or_default().push(Arc::clone(flight));
         }
         state.filling
     }
@@ -191,13 +201,16 @@ impl<V: Clone> Follow<V> {
             // A revoked flight is nobody's business any more: there may be a new one.
             Stage::Vacant if state.revoked => Some(Seen::Again),
             Stage::Vacant => state.take_lead().then_some(Seen::Lead),
-            Stage::Landed(landing, settled) => match settled {
-                _ if self.any || self.seat < state.early => Some(Seen::Landed(Arc::clone(landing))),
-                Settled::Good if self.seat >= state.in_time => Some(Seen::Again),
-                Settled::Good => Some(Seen::Landed(Arc::clone(landing))),
-                Settled::Open => None,
-                Settled::Lost => Some(Seen::Again),
-            },
+            Stage::Landed(landing, settled) => {
+                let good = match settled {
+                    _ if self.takes == Takes::Any || self.seat < state.early => true,
+                    Settled::Open => return None,
+                    Settled::Good => self.seat < state.in_time,
+                    Settled::Blind => self.takes == Takes::Blind,
+                    Settled::Lost => false,
+                };
+                Some(if good { Seen::Landed(Arc::clone(landing)) } else { Seen::Again })
+            }
         });
         match seen.await {
             Seen::Landed(landing) => Followed::Landed(Landing::clone(&landing)),
@@ -231,6 +244,7 @@ impl<V> Place<V> {
         let Self { flights, flight, key } = self;
         let mut shard = flights.shard(key);
         let mut state = flight.lock();
+        let was_filling = state.filling;
         change(&mut state);
         let over = match state.stage {
             Stage::Led => false,
@@ -238,10 +252,11 @@ impl<V> Place<V> {
             Stage::Landed(_, settled) => settled != Settled::Open && !state.filling,
         };
         let orphan = if over { state.lease.take() } else { None };
-        if !state.filling {
-            shard.filling.retain(|(_, filling)| !Arc::ptr_eq(filling, flight));
-        }
+        let filled = was_filling && !state.filling;
         drop(state);
+        if filled {
+            shard.fill_ended(key, flight);
+        }
         if over {
             shard.forget(key, flight);
         }
