@@ -149,6 +149,11 @@ where
         Ok(self.shared.backlog.pending(key))
     }
 
+    /// Nobody else has the file.
+    fn is_ours(&self, _write: &Write<K, V>) -> bool {
+        true
+    }
+
     async fn done(&self, writes: &[Taken<K, V>]) -> Result<()> {
         let name =
             |taken: &Taken<K, V>| (SmolStr::new(&*taken.write.key.key()), taken.write.seq.get());

@@ -173,13 +173,6 @@ where
         RedisJournalBuilder::new(store, name, codec)
     }
 
-    /// Whether this process may begin to make this write now: it has the lease of its partition, and more than a third of
-    /// that is left.
-    #[must_use]
-    pub fn is_ours(&self, write: &Write<K, V>) -> bool {
-        self.shared.partition(&write.key.key()).until.is_ahead()
-    }
-
     fn start(shared: Arc<Shared<K, V>>) -> Self {
         let closing = watch::Sender::new(false);
         let tasks = (0..shared.partitions.len())
@@ -308,6 +301,11 @@ where
     /// There is nobody to tell that another process has made room, so this is a short pause.
     async fn room(&self) {
         sleep(POLL).await;
+    }
+
+    /// It has the lease of the write's partition, and more than a third of that is left.
+    fn is_ours(&self, write: &Write<K, V>) -> bool {
+        self.shared.partition(&write.key.key()).until.is_ahead()
     }
 
     async fn pending(&self, key: &str) -> Result<Option<(Seq, Option<V>)>> {
