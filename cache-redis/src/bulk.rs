@@ -87,8 +87,6 @@ impl Inner {
                 write.options = options;
             }
         }
-        let keys = full.iter();
-        let owed = self.owing(|inner| keys.for_each(|key| inner.keep(Pending::Remove(key.into()))));
         let written = if self.settings.bare {
             let written = |route: &Route<'_>, answer, _| route.accepted(answer).map(drop);
             self.spread(&full, &Batch::BareSet(&writes), written).await
@@ -96,7 +94,6 @@ impl Inner {
             let written = |route: &Route<'_>, answer, _| route.accepted(answer).and_then(in_time);
             self.spread(&full, &Batch::Set(&writes), written).await
         };
-        owed.ended();
         for ((write, full), written) in writes.iter().zip(full.iter()).zip(written) {
             if written.is_ok() {
                 self.spare_made(write.removal, &write.options);

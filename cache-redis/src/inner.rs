@@ -196,8 +196,9 @@ impl Inner {
     /// Removes all keys that begin with this, as the server knows them.
     pub(crate) async fn remove_full_prefix(&self, full: SmolStr) -> Result<()> {
         self.backlog.spare_none_of(&full);
-        let owed = self.owing_one(|| Pending::RemovePrefix(full.clone()));
-        owed.settle(self.remove_prefix_now(&full).await)
+        let removed = self.remove_prefix_now(&full).await;
+        // Not if it is dropped: made up for later, it would take away what this process has put there since.
+        self.owing_one(|| Pending::RemovePrefix(full)).settle(removed)
     }
 
     async fn remove_prefix_now(&self, full: &str) -> Result<()> {

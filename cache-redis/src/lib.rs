@@ -162,17 +162,17 @@
 //!
 //! **Invalidations are made up for.** A `remove`, `remove_prefix` or `clear` that fails because the
 //! server can't be reached is an error to its caller, and is made up for as soon as the server answers: those that have failed
-//! by then before anybody reads from the new connection. So is one whose future is dropped before its answer, as a strategy
-//! does after its [`store_timeout`](cache_core::ReadOptions::store_timeout). The same goes for the key of a `set` that
-//! fails or is dropped: neither the old value nor, perhaps, the new one is to be found; and for a lease that may have been
-//! granted to who is not there any more. Of each key the newest is kept,
+//! by then before anybody reads from the new connection. So is a `remove`, or an invalidation of tags, whose future is dropped before its answer, as a
+//! strategy does after its [`store_timeout`](cache_core::ReadOptions::store_timeout), and a lease that may have been granted to who is not there any
+//! more. A `remove_prefix` or `clear` that is dropped is done in part, or not at all: leave it the time. The same goes for the key of a `set` that
+//! fails: neither the old value nor, perhaps, the new one is to be found. Of each key the newest is kept,
 //! up to [`max_pending`](RedisBuilder::max_pending), and [`pending`](RedisStore::pending) counts
 //! them; with more than that, the service's keys are removed altogether. They live in this process, and
 //! are lost with it. In a cluster they go to whichever node has the key by then. What a server refuses holds up nothing
 //! behind it.
 //!
 //! What others have stored since is removed as well, which costs a load: that it was written after the invalidation does not say
-//! that it was loaded after it. What this process has put there by `set` or `set_many` since the invalidation failed stays: it
+//! that it was loaded after it. What this process has put under a key by `set` or `set_many` since its `remove` failed stays: it
 //! is known by its version.
 //!
 //! # Memory in front of it

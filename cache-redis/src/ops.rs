@@ -85,8 +85,6 @@ impl Inner {
     ) -> Result<()> {
         self.check(value.as_ref(), options)?;
         let full = self.full(key);
-        // It may have been written: nobody is to find it, nor what it was to replace.
-        let owed = self.owing_one(|| Pending::Remove(full.clone()));
         let sent = if self.settings.bare {
             self.set_bare(&full, value.as_ref(), options).await
         } else {
@@ -96,7 +94,8 @@ impl Inner {
             let set = self.run(&full, set).await.and_then(in_time);
             set.inspect(|()| self.spare_made(removal, &options))
         };
-        owed.settle(sent)
+        // It may have been written: nobody is to find it, nor what it was to replace. (Who drops it wants neither.)
+        self.owing_one(|| Pending::Remove(full)).settle(sent)
     }
 
     /// Before a write: has the removal that is pending for its key spare it. Returns the number of that removal if it can
