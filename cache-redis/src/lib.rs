@@ -207,8 +207,7 @@
 //! | 4 | 4 | flags: 1 an entry, 2 it is negative, 4 a lease. Legal are 1, 3, 4, 5, 7 |
 //! | 8 | 4 | load time in microseconds, 0 if unknown |
 //! | 12 | 4 | length of the payload |
-//! | 16 | 8 | version of the entry: when it was written, in steps of 2^20 microseconds, and 4 random bytes |
-//! | 16 | 4 | when it was written, in steps of 2^20 microseconds |
+//! | 16 | 4 | when it was written, in steps of 2^20 microseconds: for whoever looks |
 //! | 20 | 4 | version of the entry, random or given |
 //! | 24 | 8 | fresh until |
 //! | 32 | 8 | usable until |

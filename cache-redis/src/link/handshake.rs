@@ -65,7 +65,7 @@ impl Link {
         let dialled = dial(&self.settings, &address, &self.settings.login, ended).await?;
         let mut live = Live {
             dialled,
-            clock: Arc::new(ServerClock::new(origin)),
+            clock: ServerClock::new(origin),
             gather: Gather::default(),
             timeouts: AtomicU32::new(0),
             gone,

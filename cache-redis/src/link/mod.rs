@@ -73,7 +73,7 @@ enum State {
 /// A connection that has been made; not the same one after a reconnect.
 pub(crate) struct Live {
     dialled: Dialled,
-    pub(crate) clock: Arc<ServerClock>,
+    pub(crate) clock: ServerClock,
     pub(crate) gather: Gather,
     /// Calls in a row that had no answer in time.
     timeouts: AtomicU32,
